@@ -1,0 +1,1 @@
+"""Graphs as ONNX files, and the proof that they compute the same."""

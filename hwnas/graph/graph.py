@@ -1,0 +1,176 @@
+"""A child model: a list of ops with static shapes, each naming the weights it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import chain
+from typing import NamedTuple
+
+from hwnas.errors import ShapeError
+from hwnas.graph.op import Composite, Op, Primitive, Shape, WeightSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One op of a graph.
+
+    Attributes:
+        op: The op with its attributes.
+        inputs: Indices of the nodes that it reads.
+        weights: Prefix of its weights' names; empty for an op without weights.
+        shape: Shape of its output, without the batch.
+    """
+
+    op: Op
+    inputs: tuple[int, ...]
+    weights: str
+    shape: Shape
+
+
+class Binding(NamedTuple):
+    """A weight that a node uses: its name within the op, its full name, and what it is."""
+
+    local: str
+    name: str
+    spec: WeightSpec
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in topological order; node 0 is the input.
+
+    Attributes:
+        nodes: The ops.
+        outputs: Indices of the results; the first is the logits.
+    """
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def input_shape(self) -> Shape:
+        """(C, H, W) of the input."""
+        return self.nodes[0].shape
+
+    def input_shapes(self, node: Node) -> tuple[Shape, ...]:
+        """Return the shapes that a node of this graph reads."""
+        return tuple(self.nodes[index].shape for index in node.inputs)
+
+    def expanded(self) -> Graph:
+        """Return the same network in primitives only, without nodes that nothing reads."""
+        return self._expanded
+
+    @cached_property
+    def _expanded(self) -> Graph:
+        nodes: list[Node] = []
+        place = [-1] * len(self.nodes)
+        for index, node in enumerate(self.nodes):
+            inputs = tuple(place[i] for i in node.inputs)
+            if not isinstance(node.op, Composite):
+                place[index] = len(nodes)
+                nodes.append(Node(node.op, inputs, node.weights, node.shape))
+                continue
+            inner, result = expansion(node.op, self.input_shapes(node))
+            place[index] = _splice(nodes, inner, result, inputs, node.weights)
+        return _without_unread(Graph(tuple(nodes), tuple(place[i] for i in self.outputs)))
+
+    def primitives(self) -> Iterator[tuple[Node, Primitive, tuple[Shape, ...]]]:
+        """Yield node, op and input shapes of each node of the expanded graph."""
+        expanded = self.expanded()
+        for node in expanded.nodes:
+            assert isinstance(node.op, Primitive)
+            yield node, node.op, expanded.input_shapes(node)
+
+    def bindings(self) -> Sequence[Sequence[Binding]]:
+        """Return the weights that each node of the expanded graph uses."""
+        return self._bindings
+
+    def weight_specs(self) -> Mapping[str, WeightSpec]:
+        """Return all weights by name.
+
+        Raises:
+            ShapeError: Two ops name the same weight but need different shapes.
+        """
+        return self._weight_specs
+
+    @cached_property
+    def _bindings(self) -> list[list[Binding]]:
+        return [
+            [
+                Binding(local, f"{node.weights}/{local}", spec)
+                for local, spec in op.weights(shapes).items()
+            ]
+            for node, op, shapes in self.primitives()
+        ]
+
+    @cached_property
+    def _weight_specs(self) -> dict[str, WeightSpec]:
+        specs: dict[str, WeightSpec] = {}
+        for binding in chain.from_iterable(self._bindings):
+            known = specs.setdefault(binding.name, binding.spec)
+            if known.shape != binding.spec.shape:
+                raise ShapeError(
+                    f"weight {binding.name!r} is used with shapes {known.shape} and "
+                    f"{binding.spec.shape}",
+                    "name weights after everything that decides their shape",
+                )
+        return specs
+
+
+@lru_cache(maxsize=65536)
+def expansion(op: Composite, shapes: tuple[Shape, ...]) -> tuple[tuple[Node, ...], int]:
+    """Expand a composite once for all its uses with the same input shapes.
+
+    Returns:
+        Primitive nodes, the first ``len(shapes)`` of which stand for the inputs, and the index of
+        the result. Weight names are relative to the composite's.
+    """
+    from hwnas.graph.builder import GraphBuilder
+
+    g = GraphBuilder.for_expansion(shapes)
+    result = op.expand(g, g.inputs)
+    nodes: list[Node] = list(g.nodes[: len(shapes)])
+    place = list(range(len(shapes)))
+    for node in g.nodes[len(shapes) :]:
+        inputs = tuple(place[i] for i in node.inputs)
+        if isinstance(node.op, Composite):
+            inner, inner_result = expansion(node.op, tuple(g.nodes[i].shape for i in node.inputs))
+            place.append(_splice(nodes, inner, inner_result, inputs, node.weights))
+        else:
+            place.append(len(nodes))
+            nodes.append(Node(node.op, inputs, node.weights, node.shape))
+    return tuple(nodes), place[result.index]
+
+
+def _splice(
+    nodes: list[Node], inner: tuple[Node, ...], result: int, inputs: tuple[int, ...], prefix: str
+) -> int:
+    place = list(inputs)
+    for node in inner[len(inputs) :]:
+        name = f"{prefix}/{node.weights}" if node.weights else ""
+        place.append(len(nodes))
+        nodes.append(Node(node.op, tuple(place[i] for i in node.inputs), name, node.shape))
+    return place[result]
+
+
+def _without_unread(graph: Graph) -> Graph:
+    is_read = [False] * len(graph.nodes)
+    is_read[0] = True
+    for index in graph.outputs:
+        is_read[index] = True
+    for index in range(len(graph.nodes) - 1, -1, -1):
+        if is_read[index]:
+            for i in graph.nodes[index].inputs:
+                is_read[i] = True
+    if all(is_read):
+        return graph
+    place: dict[int, int] = {}
+    nodes: list[Node] = []
+    for index, node in enumerate(graph.nodes):
+        if is_read[index]:
+            place[index] = len(nodes)
+            inputs = tuple(place[i] for i in node.inputs)
+            nodes.append(Node(node.op, inputs, node.weights, node.shape))
+    return Graph(tuple(nodes), tuple(place[i] for i in graph.outputs))

@@ -1,0 +1,104 @@
+"""Pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hwnas.graph.op import (
+    OnnxNodeWriter,
+    Primitive,
+    RunMode,
+    Shape,
+    image_shape,
+    register,
+    window_shape,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class _Pool(Primitive):
+    kernel: int = 3
+    stride: int = 1
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        """Return (C, H', W') with padding (kernel - 1) // 2."""
+        return window_shape(self, inputs, None, self.kernel, self.stride)
+
+    def _window(self) -> dict[str, Any]:
+        return {
+            "kernel_shape": [self.kernel, self.kernel],
+            "strides": [self.stride, self.stride],
+            "pads": [(self.kernel - 1) // 2] * 4,
+        }
+
+
+@register("max_pool")
+@dataclass(frozen=True)
+class MaxPool(_Pool):
+    """The largest value of each window.
+
+    Attributes:
+        kernel: Height and width of the window.
+        stride: Step in both directions.
+    """
+
+    def forward(
+        self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], mode: RunMode
+    ) -> Tensor:
+        """Return `[N, C, H', W']`."""
+        from torch.nn.functional import max_pool2d
+
+        return max_pool2d(inputs[0], self.kernel, self.stride, (self.kernel - 1) // 2)
+
+    def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
+        """Write a MaxPool."""
+        return writer.emit("MaxPool", inputs, **self._window())
+
+
+@register("avg_pool")
+@dataclass(frozen=True)
+class AvgPool(_Pool):
+    """The mean of each window; padding is not counted, as in TensorFlow's SAME pooling.
+
+    Attributes:
+        kernel: Height and width of the window.
+        stride: Step in both directions.
+    """
+
+    def forward(
+        self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], mode: RunMode
+    ) -> Tensor:
+        """Return `[N, C, H', W']`."""
+        from torch.nn.functional import avg_pool2d
+
+        pad = (self.kernel - 1) // 2
+        return avg_pool2d(inputs[0], self.kernel, self.stride, pad, count_include_pad=False)
+
+    def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
+        """Write an AveragePool."""
+        return writer.emit("AveragePool", inputs, count_include_pad=0, **self._window())
+
+
+@register("global_avg_pool")
+@dataclass(frozen=True)
+class GlobalAvgPool(Primitive):
+    """The mean over height and width."""
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        """Return (C,)."""
+        return image_shape(self, inputs)[:1]
+
+    def forward(
+        self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], mode: RunMode
+    ) -> Tensor:
+        """Return `[N, C]`."""
+        return inputs[0].mean(dim=(2, 3))
+
+    def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
+        """Write a GlobalAveragePool and a Flatten."""
+        return writer.emit("Flatten", [writer.emit("GlobalAveragePool", inputs)], axis=1)

@@ -1,0 +1,112 @@
+"""Search spaces: functions that pick. One file a space."""
+
+from __future__ import annotations
+
+import math
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import lru_cache
+from typing import ClassVar
+
+from hwnas.errors import UserInputError
+from hwnas.graph import Answer, Architecture, Decision, Graph, Pick, Shape
+from hwnas.registry import PluginConfig, Registry
+
+
+class SearchSpace(ABC):
+    """A set of architectures, given by the one function that builds any of them.
+
+    Args:
+        config: The space's settings.
+        input_shape: (C, H, W) of the images.
+        classes: Number of classes.
+    """
+
+    Config: ClassVar[type[PluginConfig]] = PluginConfig
+
+    def __init__(self, config: PluginConfig, input_shape: Shape, classes: int) -> None:
+        self.config = config
+        self.input_shape = input_shape
+        self.classes = classes
+        self.graph = lru_cache(maxsize=4096)(self._graph)
+
+    @abstractmethod
+    def build(self, pick: Pick) -> Graph:
+        """Build the network that the picks describe."""
+
+    def realise(self, answer: Callable[[Decision], Answer]) -> tuple[Architecture, Graph]:
+        """Return the architecture that `answer` describes, and its graph."""
+        pick = Pick(answer)
+        graph = self.build(pick)
+        return pick.architecture, graph
+
+    def _graph(self, architecture: Architecture) -> Graph:
+        """Return the graph of a recorded architecture.
+
+        Raises:
+            UserInputError: The architecture is of another space.
+        """
+        pick = Pick(architecture.replay())
+        graph = self.build(pick)
+        unused = [name for name in architecture if name not in pick.architecture]
+        if unused:
+            raise UserInputError(
+                f"architecture {architecture.id} answers {unused[0]!r}, which is never asked",
+                "it belongs to another space or to other settings of this one",
+            )
+        return graph
+
+    def decisions_of(self, answer: Callable[[Decision], Answer]) -> tuple[Decision, ...]:
+        """Return the decisions that come up when they are answered by `answer`."""
+        pick = Pick(answer)
+        self.build(pick)
+        return pick.decisions
+
+    def decisions(self) -> tuple[Decision, ...]:
+        """Return the decisions of a space that always asks the same ones.
+
+        Raises:
+            UserInputError: The list depends on the answers.
+        """
+        first = self.decisions_of(lambda decision: decision.decode(0))
+        last = self.decisions_of(lambda decision: decision.decode(decision.count - 1))
+        if first != last:
+            raise UserInputError(
+                f"{type(self).__name__} has no fixed list of decisions: later ones depend on "
+                "earlier answers",
+                "use a strategy that works with conditional decisions, such as random or enas",
+            )
+        return first
+
+    def size(self) -> int:
+        """Return the number of architectures, counted as sequences of answers."""
+        return math.prod(decision.count for decision in self.decisions())
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """Return an architecture, each decision answered uniformly at random."""
+        return self.realise(lambda decision: decision.decode(rng.randrange(decision.count)))[0]
+
+    def neighbour(self, architecture: Architecture, rng: random.Random) -> Architecture:
+        """Return a copy with one decision answered differently.
+
+        Decisions that come up only because of the change are answered at random.
+        """
+        decisions = [d for d in self.decisions_of(architecture.replay()) if d.count > 1]
+        if not decisions:
+            return architecture
+        changed = rng.choice(decisions)
+
+        def answer(decision: Decision) -> Answer:
+            if decision.name in architecture:
+                known = architecture[decision.name]
+                if decision.name != changed.name:
+                    return known
+                others = [i for i in range(decision.count) if i != decision.encode(known)]
+                return decision.decode(rng.choice(others))
+            return decision.decode(rng.randrange(decision.count))
+
+        return self.realise(answer)[0]
+
+
+SPACES: Registry[SearchSpace] = Registry("space", "hwnas.spaces")

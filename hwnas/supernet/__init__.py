@@ -1,0 +1,1 @@
+"""Weights by name, running a graph with them, and training them."""

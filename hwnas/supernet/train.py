@@ -1,0 +1,220 @@
+"""Training weights, shared or a child's own, and scoring children."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch.nn.functional import cross_entropy
+from torch.optim.sgd import sgd
+
+from hwnas.errors import TrialFailed
+from hwnas.graph import BATCH, EVAL, Graph, RunMode
+from hwnas.registry import PluginConfig
+from hwnas.supernet.run import run
+from hwnas.supernet.weights import WeightStore
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class OptimiserConfig(PluginConfig):
+    """SGD with Nesterov momentum and a cosine schedule; defaults are ENAS micro's on CIFAR-10."""
+
+    learning_rate: float = Field(0.05, gt=0, description="highest learning rate")
+    final_learning_rate: float = Field(0.0005, ge=0, description="lowest learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
+    weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient")
+    clip_norm: float = Field(5.0, gt=0, description="largest global norm of the gradient")
+    first_period: int | None = Field(
+        None, ge=1, description="epochs of the first cosine; null: one cosine over all epochs"
+    )
+    period_multiplier: float = Field(
+        2.0, ge=1, description="each cosine's length over the previous one's"
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
+
+
+def learning_rate(config: OptimiserConfig, epoch: float, epochs: int) -> float:
+    """Return the learning rate at a point of the training.
+
+    A cosine from the highest to the lowest rate, with warm restarts (SGDR, Loshchilov & Hutter
+    2017, equation 5) when `first_period` is set.
+
+    Args:
+        config: The schedule.
+        epoch: Epochs done, with the fraction of the current one.
+        epochs: Length of the training.
+    """
+    if epoch < config.warmup_epochs:
+        return config.learning_rate * max(epoch, 1e-3) / config.warmup_epochs
+    start, period = config.warmup_epochs, max(epochs - config.warmup_epochs, 1e-9)
+    if config.first_period is not None:
+        period = float(config.first_period)
+        while epoch >= start + period:
+            start += period
+            period *= config.period_multiplier
+    share = min(max((epoch - start) / period, 0.0), 1.0)
+    low, high = config.final_learning_rate, config.learning_rate
+    return low + 0.5 * (high - low) * (1.0 + math.cos(math.pi * share))
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one step saw.
+
+    Attributes:
+        loss: Mean cross-entropy over the children and the batch.
+        accuracy: Share of images whose class was right, over the children.
+        gradient_norm: Global norm before clipping.
+    """
+
+    loss: float
+    accuracy: float
+    gradient_norm: float
+
+
+class Trainer:
+    """Moves the weights of a store by SGD.
+
+    Only the weights that a step's children use are moved: momentum and weight decay leave the
+    others alone. (The ENAS code's optimiser also decays weights that no child used in the step.)
+
+    Args:
+        store: The weights.
+        config: The optimiser's settings.
+        epochs: Length of the training, for the schedule.
+    """
+
+    def __init__(self, store: WeightStore, config: OptimiserConfig, epochs: int) -> None:
+        self.store = store
+        self.config = config
+        self.epochs = epochs
+        self._momentum: dict[str, torch.Tensor] = {}
+
+    def step(
+        self, graphs: Sequence[Graph], batch: Batch, epoch: float, mode: RunMode
+    ) -> StepResult:
+        """Train on one batch with one or more children; their losses are averaged.
+
+        Args:
+            graphs: The children.
+            batch: Images `[N, C, H, W]` and labels `[N]`.
+            epoch: Epochs done, with the fraction of the current one.
+            mode: TRAIN for a network of its own, TRAIN_SHARED for shared weights.
+
+        Raises:
+            TrialFailed: The loss is not finite; the weights are left as they were.
+        """
+        images, labels = batch
+        used: dict[str, torch.Tensor] = {}
+        total, correct = 0.0, 0
+        for graph in graphs:
+            used.update(self.store.trainable(graph))
+            logits = run(graph, self.store, images, mode)
+            loss = cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
+            (loss / len(graphs)).backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+            correct += int((logits.argmax(1) == labels).sum())
+        parameters = list(used.values())
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+        if not (math.isfinite(total) and bool(torch.isfinite(norm))):
+            _clear(parameters)
+            raise TrialFailed(
+                f"training diverged at epoch {epoch:.2f}: the loss or its gradient is not finite",
+                "lower the learning rate",
+            )
+        self._update(used, learning_rate(self.config, epoch, self.epochs))
+        _clear(parameters)
+        return StepResult(
+            total / len(graphs), correct / (len(graphs) * len(labels)), float(norm)
+        )
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the momentum of each weight by name."""
+        return {name: value.contiguous() for name, value in self._momentum.items()}
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Replace the momentum by that of a checkpoint."""
+        self._momentum = {name: value.clone() for name, value in state.items()}
+
+    @torch.no_grad()
+    def _update(self, used: Mapping[str, torch.Tensor], rate: float) -> None:
+        """Apply torch.optim's SGD to the used weights; state is kept by name to survive a resume."""
+        named = [(name, value) for name, value in used.items() if value.grad is not None]
+        buffers = [self._momentum.get(name) for name, _ in named]
+        sgd(
+            [value for _, value in named],
+            [value.grad for _, value in named],
+            buffers,
+            weight_decay=self.config.weight_decay,
+            momentum=self.config.momentum,
+            lr=rate,
+            dampening=0.0,
+            nesterov=self.config.momentum > 0,
+            maximize=False,
+            foreach=True,
+        )
+        for (name, _), buffer in zip(named, buffers, strict=True):
+            if buffer is not None:
+                self._momentum[name] = buffer
+
+
+def _clear(parameters: Iterable[torch.Tensor]) -> None:
+    for parameter in parameters:
+        parameter.grad = None
+
+
+@torch.no_grad()
+def evaluate(
+    graph: Graph, store: WeightStore, batches: Iterable[Batch], mode: RunMode = EVAL
+) -> float:
+    """Return the share of images whose class a child gets right, in [0, 1].
+
+    With shared weights the mode is BATCH: each batch is normalised by its own statistics, as in
+    ENAS. The score then depends on the batch's size; use the same for all children.
+
+    Raises:
+        TrialFailed: There are no images.
+    """
+    correct = total = 0
+    for images, labels in batches:
+        correct += int((run(graph, store, images, mode).argmax(1) == labels).sum())
+        total += len(labels)
+    if not total:
+        raise TrialFailed("no images to evaluate on")
+    return correct / total
+
+
+@torch.no_grad()
+def recalibrate(graph: Graph, store: WeightStore, batches: Iterable[Batch]) -> WeightStore:
+    """Return a child's own weights with the running statistics of its own activations.
+
+    Shared weights carry no usable running statistics: those of one child are wrong for another.
+    The mean of the batches' statistics makes a child ready for EVAL without any training.
+
+    Args:
+        graph: The child.
+        store: The shared weights; they are copied, not changed.
+        batches: Training images; a few hundred suffice.
+    """
+    child = store.restrict(graph)
+    for count, (images, _) in enumerate(batches, start=1):
+        mode = RunMode(batch_statistics=True, momentum=1.0 / count)
+        run(graph, child, images, mode)
+    return child
+
+
+__all__ = [
+    "BATCH",
+    "Batch",
+    "OptimiserConfig",
+    "StepResult",
+    "Trainer",
+    "evaluate",
+    "learning_rate",
+    "recalibrate",
+]

@@ -1,0 +1,81 @@
+from hwnas.graph import OPS
+from hwnas.testing.ops import OpSuite
+
+IMAGE = (4, 6, 6)
+ODD = (4, 7, 5)
+
+
+class TestConv(OpSuite):
+    cases = (
+        ("conv", {"channels": 6, "kernel": 3}, [IMAGE]),
+        ("conv", {"channels": 6, "kernel": 5, "stride": 2}, [ODD]),
+        ("conv", {"channels": 4, "kernel": 3, "groups": 4}, [ODD]),
+        ("conv", {"channels": 8, "kernel": 1, "groups": 2, "stride": 2}, [IMAGE]),
+        ("sliced_conv", {"channels": 3, "sources": ("a", "b")}, [IMAGE]),
+    )
+
+
+class TestConvBn(OpSuite):
+    cases = tuple(
+        ("conv_bn", {"channels": 6, "kernel": kernel, "relu": relu}, [IMAGE])
+        for kernel in (1, 3)
+        for relu in ("before", "after", "none")
+    )
+
+
+class TestNorm(OpSuite):
+    cases = (("batch_norm", {}, [ODD]),)
+
+
+class TestActivation(OpSuite):
+    cases = (("relu", {}, [IMAGE]), ("relu", {}, [(5,)]))
+
+
+class TestPool(OpSuite):
+    cases = (
+        ("max_pool", {}, [ODD]),
+        ("max_pool", {"stride": 2}, [IMAGE]),
+        ("avg_pool", {}, [ODD]),
+        ("avg_pool", {"kernel": 5, "stride": 2}, [IMAGE]),
+        ("global_avg_pool", {}, [ODD]),
+    )
+
+
+class TestCombine(OpSuite):
+    cases = (
+        ("sum", {}, [IMAGE, IMAGE]),
+        ("concat", {}, [IMAGE, (2, 6, 6), (3, 6, 6)]),
+    )
+
+
+class TestSepConv(OpSuite):
+    cases = tuple(
+        ("sep_conv", {"channels": 6, "kernel": kernel, "stride": stride, "stages": stages}, [ODD])
+        for kernel in (3, 5)
+        for stride in (1, 2)
+        for stages in (1, 2)
+    )
+
+
+class TestFactorizedReduction(OpSuite):
+    cases = (
+        ("factorized_reduction", {"channels": 6}, [IMAGE]),
+        ("factorized_reduction", {"channels": 6, "relu": True}, [ODD]),
+        ("factorized_reduction", {"channels": 2}, [(4, 7, 6)]),
+        ("shift", {}, [IMAGE]),
+        ("shift", {}, [ODD]),
+    )
+
+
+class TestClassifier(OpSuite):
+    cases = (
+        ("classifier", {"classes": 3}, [IMAGE]),
+        ("classifier", {"classes": 3, "relu": True, "dropout": 0.5}, [IMAGE]),
+        ("linear", {"features": 3}, [(5,)]),
+        ("dropout", {"rate": 0.5}, [IMAGE]),
+    )
+
+
+def test_every_op_of_the_toolkit_is_tested_here() -> None:
+    tested = {case[0] for suite in OpSuite.__subclasses__() for case in suite.cases}
+    assert set(OPS.names()) - {"input"} <= tested
