@@ -61,7 +61,7 @@ def to_onnx(
     writer.name_result(outputs[result], "logits")
     size: int | str = batch or "batch"
     tensor_info = helper.make_tensor_value_info
-    model = helper.make_model(
+    return helper.make_model(
         helper.make_graph(
             writer.nodes,
             name,
@@ -73,7 +73,6 @@ def to_onnx(
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
-    return model
 
 
 def initial_value(name: str, spec: WeightSpec) -> Array:

@@ -14,9 +14,7 @@ def macs(graph: Graph) -> int:
 
 def params(graph: Graph) -> int:
     """Return the number of trainable weights; running statistics do not count."""
-    return sum(
-        math.prod(spec.shape) for spec in graph.weight_specs().values() if spec.is_trainable
-    )
+    return sum(math.prod(spec.shape) for spec in graph.weight_specs().values() if spec.is_trainable)
 
 
 def activation_bytes(graph: Graph) -> int:

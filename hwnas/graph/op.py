@@ -26,7 +26,6 @@ Shape: TypeAlias = tuple[int, ...]
 Init = Literal["he_normal", "zeros", "ones"]
 
 
-
 @dataclass(frozen=True, slots=True)
 class WeightSpec:
     """Shape and initialisation of one weight.
@@ -55,7 +54,7 @@ class RunMode:
 
     Attributes:
         batch_statistics: Normalise by the batch's own mean and variance, else by the running ones.
-        momentum: Share of the batch's statistics that enters the running ones; 0 leaves those alone.
+        momentum: Share of the batch's statistics that enters the running ones; 0 leaves those be.
         dropout: Whether dropout drops.
     """
 
@@ -179,4 +178,4 @@ def window_shape(
     )
 
 
-OPS = Registry("op", "hwnas.graph.ops")
+OPS: Registry[Op] = Registry("op", "hwnas.graph.ops")

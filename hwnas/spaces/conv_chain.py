@@ -78,6 +78,4 @@ class ConvChain(SearchSpace):
         c = self.config
         widths = len(range(c.min_width, c.max_width + 1, c.width_step))
         layer = len(c.ops) * len(c.kernels)
-        return widths * sum(layer**depth for depth in range(c.min_depth, c.max_depth + 1))
-
-
+        return widths * sum(int(layer**depth) for depth in range(c.min_depth, c.max_depth + 1))

@@ -129,9 +129,7 @@ class Trainer:
             )
         self._update(used, learning_rate(self.config, epoch, self.epochs))
         _clear(parameters)
-        return StepResult(
-            total / len(graphs), correct / (len(graphs) * len(labels)), float(norm)
-        )
+        return StepResult(total / len(graphs), correct / (len(graphs) * len(labels)), float(norm))
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the momentum of each weight by name."""
@@ -143,12 +141,13 @@ class Trainer:
 
     @torch.no_grad()
     def _update(self, used: Mapping[str, torch.Tensor], rate: float) -> None:
-        """Apply torch.optim's SGD to the used weights; state is kept by name to survive a resume."""
+        """Apply torch.optim's SGD to the used weights; momentum is kept by name."""
         named = [(name, value) for name, value in used.items() if value.grad is not None]
+        gradients = [value.grad for value in used.values() if value.grad is not None]
         buffers = [self._momentum.get(name) for name, _ in named]
         sgd(
             [value for _, value in named],
-            [value.grad for _, value in named],
+            gradients,
             buffers,
             weight_decay=self.config.weight_decay,
             momentum=self.config.momentum,

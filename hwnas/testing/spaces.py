@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
-from typing import ClassVar
 
 import pytest
 import torch
@@ -42,8 +40,15 @@ def enumerate_space(space: SearchSpace) -> list[Architecture]:
 class SpaceSuite:
     """Tests of one space; a subclass gives `make` (usual size) and `make_small` (enumerable)."""
 
-    make: ClassVar[Callable[[], SearchSpace]]
-    make_small: ClassVar[Callable[[], SearchSpace]]
+    @staticmethod
+    def make() -> SearchSpace:
+        """Return a space of the usual size; a subclass overrides this."""
+        raise NotImplementedError
+
+    @staticmethod
+    def make_small() -> SearchSpace:
+        """Return a space small enough to enumerate; a subclass overrides this."""
+        raise NotImplementedError
 
     def test_size_is_the_number_of_architectures(self) -> None:
         """The formula agrees with an enumeration."""

@@ -20,7 +20,12 @@ def child():
     space = EnasMicro(EnasMicro.Config(layers=3, channels=4), (3, 16, 16), 10)
     graph, store = space.graph(space.sample(random.Random(5))), WeightStore(0)
     for seed in range(3):
-        run(graph, store, torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(seed)), TRAIN)
+        run(
+            graph,
+            store,
+            torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(seed)),
+            TRAIN,
+        )
     return graph, store
 
 
@@ -58,7 +63,11 @@ def test_nodes_are_named_after_the_expanded_graph(child):
     graph, _ = child
     model = to_onnx(graph)
     names = {node.name.split(".")[0] for node in model.graph.node}
-    written = {f"n{i}" for i, n in enumerate(graph.expanded().nodes) if n.op.kind not in ("input", "dropout")}
+    written = {
+        f"n{i}"
+        for i, n in enumerate(graph.expanded().nodes)
+        if n.op.kind not in ("input", "dropout")
+    }
     assert names == written
     assert all(node.output[0] in (node.name, "logits") for node in model.graph.node)
 
@@ -81,4 +90,6 @@ def test_values_that_are_not_finite_are_an_error(child):
     weights = numpy_weights(store)
     weights["head/linear/bias"] = np.full(10, np.nan, np.float32)
     with pytest.raises(DeviceError, match="not finite"):
-        parity(to_onnx(graph, weights), reference(graph, store), np.zeros((1, 3, 16, 16), np.float32))
+        parity(
+            to_onnx(graph, weights), reference(graph, store), np.zeros((1, 3, 16, 16), np.float32)
+        )

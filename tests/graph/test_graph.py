@@ -31,11 +31,20 @@ def onnx_counts(model):
     mac_count = 0
     for node in inferred.graph.node:
         if node.op_type == "Conv":
-            mac_count += int(np.prod(shapes[node.output[0]]) * np.prod(weights[node.input[1]].shape[1:]))
+            mac_count += int(
+                np.prod(shapes[node.output[0]]) * np.prod(weights[node.input[1]].shape[1:])
+            )
         elif node.op_type == "Gemm":
             mac_count += weights[node.input[1]].size
-    running = {name for n in inferred.graph.node if n.op_type == "BatchNormalization" for name in n.input[3:]}
-    trainable = sum(w.size for k, w in weights.items() if w.dtype == np.float32 and k not in running)
+    running = {
+        name
+        for n in inferred.graph.node
+        if n.op_type == "BatchNormalization"
+        for name in n.input[3:]
+    }
+    trainable = sum(
+        w.size for k, w in weights.items() if w.dtype == np.float32 and k not in running
+    )
     return mac_count, trainable
 
 
@@ -86,7 +95,11 @@ def test_a_weight_name_with_two_shapes_is_refused():
     [
         (lambda g: g.conv(g.input, channels=4), ShapeError, "name them with weights"),
         (lambda g: g.sep_cnv(g.input), AttributeError, "Did you mean 'sep_conv'"),
-        (lambda g: g.conv(g.input, chanels=4, weights="a"), UserInputError, r"unknown attributes \['chanels'\]"),
+        (
+            lambda g: g.conv(g.input, chanels=4, weights="a"),
+            UserInputError,
+            r"unknown attributes \['chanels'\]",
+        ),
         (lambda g: g.sum(g.input), ShapeError, "two inputs of one shape"),
         (lambda g: g.conv(g.input, channels=4, groups=2, weights="a"), ShapeError, "2 groups"),
         (lambda g: g.linear(g.input, features=4, weights="a"), ShapeError, "shape \\(F,\\)"),

@@ -8,7 +8,10 @@ from hwnas.errors import HwnasError, UserInputError
 from hwnas.graph import Architecture, Decision, Pick
 
 answers = st.one_of(
-    st.text(max_size=5), st.integers(-5, 5), st.floats(allow_nan=False), st.lists(st.integers(0, 9)).map(tuple)
+    st.text(max_size=5),
+    st.integers(-5, 5),
+    st.floats(allow_nan=False),
+    st.lists(st.integers(0, 9)).map(tuple),
 )
 kinds = st.sampled_from(["one_of", "integer", "predecessor", "predecessors"])
 

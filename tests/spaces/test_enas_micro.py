@@ -63,7 +63,9 @@ def test_published_depths_and_widths():
     assert specs["stem/conv/weight"].shape == (60, 3, 3, 3)
     widths = [specs[f"cell{i}/out/bn/scale"].shape[0] for i in range(8)]
     assert widths == [20, 20, 40, 40, 40, 80, 80, 80]
-    assert [f"cell{i}/reduce/bn/scale" in specs for i in range(8)] == [i in (2, 5) for i in range(8)]
+    assert [f"cell{i}/reduce/bn/scale" in specs for i in range(8)] == [
+        i in (2, 5) for i in range(8)
+    ]
 
 
 def test_nodes_that_none_reads_are_concatenated_with_unread_inputs():
@@ -75,7 +77,10 @@ def test_nodes_that_none_reads_are_concatenated_with_unread_inputs():
 
 def test_a_chain_of_nodes_has_one_loose_end():
     specs = space().graph(arch()).weight_specs()
-    assert [n for n in specs if n.startswith("cell0/out/from")] == ["cell0/out/from0", "cell0/out/from6"]
+    assert [n for n in specs if n.startswith("cell0/out/from")] == [
+        "cell0/out/from0",
+        "cell0/out/from6",
+    ]
 
 
 def test_a_path_has_weights_of_its_own_for_node_slot_op_and_source():

@@ -68,7 +68,11 @@ def test_weights_that_no_child_used_stay():
     before = {name: value.clone() for name, value in store.state().items()}
     trainer = Trainer(store, OptimiserConfig(), 1)
     trainer.step([graphs[0]], (torch.randn(4, 1, 8, 8), torch.arange(4)), 0, TRAIN_SHARED)
-    moved = {name for name, value in store.state().items() if name in before and not torch.equal(value, before[name])}
+    moved = {
+        name
+        for name, value in store.state().items()
+        if name in before and not torch.equal(value, before[name])
+    }
     assert moved
     assert moved <= set(graphs[0].weight_specs())
 

@@ -22,7 +22,6 @@ class Input(Primitive):
         """Refuse: the shape of an input is given, not derived."""
         raise HwnasError("an input has no shape rule: GraphBuilder adds it")
 
-
     def forward(
         self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], mode: RunMode
     ) -> Tensor:
