@@ -13,6 +13,8 @@ from hwnas.errors import UserInputError
 from hwnas.graph import Answer, Architecture, Decision, Graph, Pick, Shape
 from hwnas.registry import PluginConfig, Registry
 
+_SAMPLES_TO_COMPARE = 8
+
 
 class SearchSpace(ABC):
     """A set of architectures, given by the one function that builds any of them.
@@ -70,8 +72,10 @@ class SearchSpace(ABC):
             UserInputError: The list depends on the answers.
         """
         first = self.decisions_of(lambda decision: decision.decode(0))
-        last = self.decisions_of(lambda decision: decision.decode(decision.count - 1))
-        if first != last:
+        others = [self.decisions_of(lambda decision: decision.decode(decision.count - 1))]
+        for seed in range(_SAMPLES_TO_COMPARE):  # a space may branch on an option in the middle
+            others.append(self.decisions_of(self.sample(random.Random(seed)).replay()))
+        if any(decisions != first for decisions in others):
             raise UserInputError(
                 f"{type(self).__name__} has no fixed list of decisions: later ones depend on "
                 "earlier answers",
