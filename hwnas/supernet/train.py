@@ -7,35 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from pydantic import Field
 from torch.nn.functional import cross_entropy
 from torch.optim.sgd import sgd
 
 from hwnas.errors import TrialFailed
-from hwnas.graph import BATCH, EVAL, Graph, RunMode
-from hwnas.registry import PluginConfig
+from hwnas.graph import EVAL, Graph, RunMode
+from hwnas.supernet.config import OptimiserConfig
 from hwnas.supernet.run import run
 from hwnas.supernet.weights import WeightStore
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-
-
-class OptimiserConfig(PluginConfig):
-    """SGD with Nesterov momentum and a cosine schedule; defaults are ENAS micro's on CIFAR-10."""
-
-    learning_rate: float = Field(0.05, gt=0, description="highest learning rate")
-    final_learning_rate: float = Field(0.0005, ge=0, description="lowest learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
-    weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient")
-    clip_norm: float = Field(5.0, gt=0, description="largest global norm of the gradient")
-    first_period: int | None = Field(
-        None, ge=1, description="epochs of the first cosine; null: one cosine over all epochs"
-    )
-    period_multiplier: float = Field(
-        2.0, ge=1, description="each cosine's length over the previous one's"
-    )
-    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
 
 
 def learning_rate(config: OptimiserConfig, epoch: float, epochs: int) -> float:
@@ -137,7 +118,9 @@ class Trainer:
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         """Replace the momentum by that of a checkpoint."""
-        self._momentum = {name: value.clone() for name, value in state.items()}
+        # In the layout of the weights, which decides in which order sums are taken, and with that
+        # the last bit.
+        self._momentum = {name: _like_weights(value) for name, value in state.items()}
 
     @torch.no_grad()
     def _update(self, used: Mapping[str, torch.Tensor], rate: float) -> None:
@@ -160,6 +143,12 @@ class Trainer:
         for (name, _), buffer in zip(named, buffers, strict=True):
             if buffer is not None:
                 self._momentum[name] = buffer
+
+
+def _like_weights(value: torch.Tensor) -> torch.Tensor:
+    if value.ndim != 4:
+        return value.clone()
+    return value.clone(memory_format=torch.channels_last)
 
 
 def _clear(parameters: Iterable[torch.Tensor]) -> None:
@@ -205,15 +194,3 @@ def recalibrate(graph: Graph, store: WeightStore, batches: Iterable[Batch]) -> W
         mode = RunMode(batch_statistics=True, momentum=1.0 / count)
         run(graph, child, images, mode)
     return child
-
-
-__all__ = [
-    "BATCH",
-    "Batch",
-    "OptimiserConfig",
-    "StepResult",
-    "Trainer",
-    "evaluate",
-    "learning_rate",
-    "recalibrate",
-]

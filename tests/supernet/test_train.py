@@ -8,8 +8,9 @@ from sklearn.datasets import load_digits
 from hwnas.errors import HwnasError, TrialFailed
 from hwnas.graph import BATCH, EVAL, TRAIN, TRAIN_SHARED, GraphBuilder
 from hwnas.spaces.conv_chain import ConvChain
+from hwnas.supernet.config import OptimiserConfig
 from hwnas.supernet.run import run
-from hwnas.supernet.train import OptimiserConfig, Trainer, evaluate, learning_rate, recalibrate
+from hwnas.supernet.train import Trainer, evaluate, learning_rate, recalibrate
 from hwnas.supernet.weights import WeightStore
 
 

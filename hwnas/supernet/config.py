@@ -1,0 +1,25 @@
+"""Settings of the training of weights; importing them does not import torch."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from hwnas.registry import PluginConfig
+
+
+class OptimiserConfig(PluginConfig):
+    """SGD with Nesterov momentum and a cosine schedule; defaults are ENAS micro's on CIFAR-10."""
+
+    learning_rate: float = Field(0.05, gt=0, description="highest learning rate")
+    final_learning_rate: float = Field(0.0005, ge=0, description="lowest learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Nesterov momentum")
+    weight_decay: float = Field(1e-4, ge=0, description="L2 coefficient")
+    clip_norm: float = Field(5.0, gt=0, description="largest global norm of the gradient")
+    first_period: int | None = Field(
+        None, ge=1, description="epochs of the first cosine; null: one cosine over all epochs"
+    )
+    period_multiplier: float = Field(
+        2.0, ge=1, description="each cosine's length over the previous one's"
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
