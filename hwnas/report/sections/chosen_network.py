@@ -1,0 +1,74 @@
+"""The chosen network, drawn."""
+
+from __future__ import annotations
+
+from hwnas.report.cells import cell_drawings
+from hwnas.report.parts import (
+    Cell,
+    Column,
+    Details,
+    DrawnGraph,
+    Fragment,
+    Grid,
+    Part,
+    Table,
+    Text,
+)
+from hwnas.report.results import Drawing
+from hwnas.report.run_data import RunData
+from hwnas.report.sections import SECTIONS, Section
+
+
+@SECTIONS.register("chosen_network")
+class ChosenNetwork(Section):
+    """The chosen network as a layered graph: its cells, or all of it."""
+
+    order = 40
+    title = "The chosen network"
+
+    def applicable(self, run: RunData) -> str | None:
+        """Need a drawing, or picks that say what the cells are."""
+        if run.results is None:
+            return "The run has no results yet, so no network was chosen."
+        if not run.results.drawings and not _cells(run):
+            return "The results have no drawing of the chosen network."
+        return None
+
+    def render(self, run: RunData) -> Fragment:
+        """Return the cells, the whole network, and the arrows as tables."""
+        assert run.results is not None
+        row = run.results.chosen_row
+        cells, drawings = _cells(run), run.results.drawings
+        parts: list[Part] = []
+        if row is not None:
+            parts.append(Text(f"Architecture {row.architecture.id}, the {row.role} pick."))
+        if cells:
+            parts.append(Grid([DrawnGraph(each) for each in cells], is_wide=True))
+        whole: list[Part] = [Grid([DrawnGraph(each) for each in drawings], is_wide=True)]
+        if any(node.share is not None for each in drawings for node in each.nodes):
+            whole.append(Text("Darker boxes take more of the latency.", is_small=True))
+        if drawings and cells:
+            parts.append(Details("The whole network", whole))
+        elif drawings:
+            parts.extend(whole)
+        tables = [_edges(each) for each in (*cells, *drawings)]
+        parts.append(Details("The connections as tables", tables))
+        return tuple(parts)
+
+
+def _cells(run: RunData) -> list[Drawing]:
+    row = run.results.chosen_row if run.results else None
+    return [] if row is None else cell_drawings(row.architecture.answers)
+
+
+def _edges(drawing: Drawing) -> Table:
+    labels = {node.id: f"{node.label} {node.detail}".strip() for node in drawing.nodes}
+    rows = [
+        (
+            Cell(labels.get(edge.source, edge.source)),
+            Cell(labels.get(edge.target, edge.target)),
+            Cell(edge.label),
+        )
+        for edge in drawing.edges
+    ]
+    return Table((Column("From"), Column("To"), Column("Note")), rows, drawing.title)
