@@ -1,0 +1,413 @@
+"""Finds the kernels of a graph without exporting it.
+
+What a runtime makes of a node depends on the node, on the memory layout of what it reads, and on a
+small neighbourhood (is there a ReLU to fuse, does anything else read the tensor). The decomposer
+*learns* this from networks that the runtime really optimised, in two tables:
+
+1. the layout of a node's output, from its op and the layouts of its inputs;
+2. the kernels of a node, from its op, roles, and a neighbourhood.
+
+How large the neighbourhood must be is learned too, for each kind of op: the smallest one that
+explains all that the runtime has done so far. When two nodes look alike but became different
+kernels, the neighbourhood of that kind grows. A graph with a node that was not seen before is
+exported, optimised and learned; nothing is ever guessed. Some graphs with known nodes are checked
+against the runtime too (*audits*), because a neighbourhood might still be too small.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from hwnas.errors import UserInputError
+from hwnas.export.onnx import to_onnx
+from hwnas.graph import Graph
+from hwnas.latency._canonical import CanonicalGraph, OpForms, canonical, names_of
+from hwnas.latency._context import (
+    LARGEST,
+    REACHES,
+    Reach,
+    Role,
+    context,
+    role_key,
+    roles_of,
+)
+from hwnas.latency.kernels import Kernel, kernels_of
+from hwnas.latency.runtimes import Runtime
+
+Key: TypeAlias = tuple[Any, ...]
+Outcome: TypeAlias = tuple[int, ...]
+
+#: Networks that must have been learned before look-ups are trusted without asking the runtime.
+MIN_NETWORKS = 24
+#: One graph in so many, with all nodes known, is checked against the runtime.
+AUDIT_EVERY = 50
+#: Canonical graphs that are kept to find the smallest sufficient neighbourhood.
+MAX_EXAMPLES = 512
+
+#: A name that the exporter gave, and one that the runtime has derived from it.
+_PLAIN_NAME = re.compile(r"^(?:n\d+(?:\.\d+)?|logits)$")
+_NAME = re.compile(r"^(n\d+)(?:\.\d+)?(?:_\w+)?$")
+
+
+@dataclass(slots=True)
+class DecomposerStatistics:
+    """How well the cache works.
+
+    Attributes:
+        graphs: Graphs asked for.
+        learned: Graphs that had to be exported and optimised.
+        nodes: Nodes looked up.
+        unknown_nodes: Nodes that were not known.
+        audits: Graphs with known nodes only that were checked against the runtime.
+        audit_failures: … and were decomposed wrongly; each made a neighbourhood grow.
+    """
+
+    graphs: int = 0
+    learned: int = 0
+    nodes: int = 0
+    unknown_nodes: int = 0
+    audits: int = 0
+    audit_failures: int = 0
+
+
+@dataclass(slots=True)
+class _Example:
+    graph: CanonicalGraph
+    outcomes: list[Outcome]
+    roles: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Decomposition:
+    """The kernels of one graph.
+
+    Attributes:
+        kernels: Numbers of its kernels (see `Decomposer.signatures`), with repetitions.
+        nodes: For each kernel, the node of the expanded graph that it computes.
+    """
+
+    kernels: tuple[int, ...]
+    nodes: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class DecomposerState:
+    """All that a decomposer has learned, as plain JSON values."""
+
+    forms: list[str] = field(default_factory=list)
+    signatures: list[str] = field(default_factory=list)
+    roles: list[tuple[Key, int]] = field(default_factory=list)
+    reaches: dict[str, int] = field(default_factory=dict)
+    contexts: list[tuple[Key, Outcome]] = field(default_factory=list)
+    networks: int = 0
+
+
+class Decomposer:
+    """Maps graphs to kernels of one runtime.
+
+    Args:
+        runtime: The runtime; asked whenever a graph has an unknown node. None restricts to graphs
+            whose nodes are all known.
+        state: What an earlier decomposer of the same runtime has learned.
+        audit_every: One known graph in so many is checked; 0 for none.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime | None,
+        state: DecomposerState | None = None,
+        *,
+        audit_every: int = AUDIT_EVERY,
+    ) -> None:
+        state = state or DecomposerState()
+        self.runtime = runtime
+        self.statistics = DecomposerStatistics()
+        self.signatures: list[str] = list(state.signatures)
+        self._kernel_ids = {text: i for i, text in enumerate(self.signatures)}
+        self._forms = OpForms(state.forms)
+        self._roles: dict[Key, int] = {_tuples(key): label for key, label in state.roles}
+        self._reaches: dict[str, int] = dict(state.reaches)
+        self._contexts: dict[Key, Outcome] = {
+            _tuples(key): tuple(value) for key, value in state.contexts
+        }
+        self._networks = state.networks
+        self._examples: list[_Example] = []
+        self._audit_every = audit_every
+        self._since_audit = 0
+
+    @property
+    def networks(self) -> int:
+        """Networks learned so far, those of the given state included."""
+        return self._networks
+
+    def state(self) -> DecomposerState:
+        """Return all that was learned."""
+        return DecomposerState(
+            forms=self._forms.texts,
+            signatures=list(self.signatures),
+            roles=list(self._roles.items()),
+            reaches=dict(self._reaches),
+            contexts=list(self._contexts.items()),
+            networks=self._networks,
+        )
+
+    def decompose(self, graph: Graph) -> Decomposition:
+        """Return the kernels of a graph.
+
+        Raises:
+            UserInputError: The graph has unknown nodes and there is no runtime to ask.
+            DeviceError: The runtime refuses the graph.
+        """
+        shape = canonical(graph, self._forms)
+        self.statistics.graphs += 1
+        if self._networks >= MIN_NETWORKS or self.runtime is None:
+            outcomes = self._look_up(shape)
+            if outcomes is not None and not self._is_due_for_audit():
+                return _decomposition(shape, outcomes)
+            if outcomes is not None:
+                return self._audit(graph, shape, outcomes)
+        self.statistics.learned += 1
+        return _decomposition(shape, self._learn(graph, shape))
+
+    def learn(self, graph: Graph) -> Decomposition:
+        """Ask the runtime about a graph even if all its nodes are known."""
+        shape = canonical(graph, self._forms)
+        return _decomposition(shape, self._learn(graph, shape))
+
+    def look_up(self, graph: Graph) -> Decomposition | None:
+        """Return the kernels of a graph as far as known: None if any node is unknown."""
+        shape = canonical(graph, self._forms)
+        outcomes = self._look_up(shape)
+        return None if outcomes is None else _decomposition(shape, outcomes)
+
+    def _look_up(self, shape: CanonicalGraph) -> list[Outcome] | None:
+        roles = roles_of(shape, self._roles)
+        self.statistics.nodes += len(shape.nodes)
+        if roles is None:
+            self.statistics.unknown_nodes += 1
+            return None
+        contexts = self._contexts
+        outcomes = []
+        for key in self._keys(shape, roles):
+            outcome = contexts.get(key)
+            if outcome is None:
+                self.statistics.unknown_nodes += 1
+                return None
+            outcomes.append(outcome)
+        return outcomes
+
+    def _keys(self, shape: CanonicalGraph, roles: Sequence[int]) -> Iterator[Key]:
+        reaches = self._reaches
+        for index, node in enumerate(shape.nodes):
+            reach = REACHES[reaches.get(node.form.kind, 0)]
+            yield context(shape, roles, index, reach)
+
+    def _is_due_for_audit(self) -> bool:
+        self._since_audit += 1
+        if self.runtime is None or not self._audit_every or self._since_audit < self._audit_every:
+            return False
+        self._since_audit = 0
+        return True
+
+    def _audit(
+        self, graph: Graph, shape: CanonicalGraph, outcomes: Sequence[Outcome]
+    ) -> Decomposition:
+        truth = self._learn(graph, shape)
+        self.statistics.audits += 1
+        self.statistics.audit_failures += _multiset(truth) != _multiset(outcomes)
+        return _decomposition(shape, truth)
+
+    def _learn(self, graph: Graph, shape: CanonicalGraph) -> list[Outcome]:
+        outcomes, observed = self._ask_runtime(graph, shape)
+        self._networks += 1
+        self._examples.append(_Example(shape, outcomes, observed))
+        del self._examples[:-MAX_EXAMPLES]
+        if not self._teach_roles(self._examples[-1]):
+            self._teach(self._examples[-1])
+            return outcomes
+        # Roles that contexts were keyed with have become unclear: learn all anew. A role never
+        # becomes clear again, so this ends.
+        while any(self._teach_roles(example) for example in self._examples):
+            pass
+        self._contexts.clear()
+        for example in self._examples:
+            self._teach(example)
+        return outcomes
+
+    def _teach_roles(self, example: _Example) -> bool:
+        """Enter the roles of a network; return whether an earlier entry was contradicted."""
+        has_changed = False
+        roles: list[int] = []
+        for index, seen in enumerate(example.roles):
+            key = role_key(example.graph, roles, index)
+            known = self._roles.setdefault(key, seen)
+            if known not in {seen, Role.UNCLEAR}:
+                self._roles[key] = int(Role.UNCLEAR)
+                has_changed = True
+            roles.append(self._roles[key])
+        return has_changed
+
+    def _teach(self, example: _Example) -> None:
+        """Enter the contexts of a network, with larger neighbourhoods where they contradict."""
+        roles = roles_of(example.graph, self._roles)
+        assert roles is not None
+        grown = set()
+        for index, key in enumerate(self._keys(example.graph, roles)):
+            outcome = example.outcomes[index]
+            if self._contexts.setdefault(key, outcome) != outcome:
+                grown.add(example.graph.nodes[index].form.kind)
+        for kind in grown:
+            self._grow(kind)
+
+    def _grow(self, kind: str) -> None:
+        """Enlarge the neighbourhood of a kind until it explains all examples."""
+        reach = self._reaches.get(kind, 0)
+        while reach < LARGEST:
+            reach += 1
+            learned = self._contexts_of(kind, REACHES[reach])
+            if learned is not None:
+                break
+        else:
+            learned = self._contexts_of(kind, REACHES[LARGEST]) or {}
+        self._reaches[kind] = reach
+        # Contexts of the old reach can not match any more: the reach is part of the key.
+        self._contexts.update(learned)
+
+    def _contexts_of(self, kind: str, reach: Reach) -> dict[Key, Outcome] | None:
+        learned: dict[Key, Outcome] = {}
+        for example in self._examples:
+            roles = roles_of(example.graph, self._roles)
+            assert roles is not None
+            for index, node in enumerate(example.graph.nodes):
+                if node.form.kind != kind:
+                    continue
+                key = context(example.graph, roles, index, reach)
+                if learned.setdefault(key, example.outcomes[index]) != example.outcomes[index]:
+                    return None
+        return learned
+
+    def _ask_runtime(self, graph: Graph, shape: CanonicalGraph) -> tuple[list[Outcome], list[int]]:
+        """Export and optimise a graph; return each node's kernels and its output's layout."""
+        if self.runtime is None:
+            raise UserInputError(
+                "what the device's runtime makes of this network is not known, and the device "
+                "is not here to ask",
+                "measure its space there with: hwnas profile",
+            )
+        optimised = self.runtime.optimise(to_onnx(graph))
+        types = self.runtime.tensor_types(optimised)
+        names = {**names_of(shape.place), "input": 0}
+        names["logits"] = shape.place[graph.expanded().outputs[0]]
+        starts: set[int] = {0}
+        owned: list[list[int]] = [[] for _ in shape.nodes]
+        is_plain: list[bool | None] = [None] * len(shape.nodes)
+        is_plain[0] = True
+        kernels = [(_owner(node, names), node, k) for node, k in kernels_of(optimised, types)]
+        own_name = {named for named, _, k in kernels if not _is_reorder(k)}
+        for named, node, kernel in kernels:
+            number = self._kernel_ids.setdefault(kernel.signature, len(self.signatures))
+            if number == len(self.signatures):
+                self.signatures.append(kernel.signature)
+            if _is_reorder(kernel):
+                owned[named].append(number)
+                continue
+            start = _anchor(shape, named, kernel.op_type, own_name)
+            owned[start].append(number)
+            starts.add(start)
+            is_plain[named] = bool(_PLAIN_NAME.match(node.output[0]))
+        outcomes = [tuple(sorted(each)) for each in owned]
+        return outcomes, _roles(shape, _complete(shape, is_plain), starts)
+
+
+def _owner(node: Any, names: dict[str, int]) -> int:
+    """Return the canonical node that a kernel belongs to, by the names that the runtime keeps.
+
+    A kernel that the runtime has named in an unknown way belongs to the input: its context then
+    differs between networks, and the neighbourhood grows until it is the whole graph.
+    """
+    candidates = [node.name]
+    if node.op_type == "ReorderInput":
+        candidates = [node.input[0]]
+    elif node.op_type == "ReorderOutput":
+        candidates = [node.output[0]]
+    for name in [*candidates, *node.output, *node.input]:
+        match = _NAME.match(name)
+        if match and match[1] in names:
+            return names[match[1]]
+        if name in names:
+            return names[name]
+    return 0
+
+
+def _is_reorder(kernel: Kernel) -> bool:
+    return kernel.op_type in {"ReorderInput", "ReorderOutput"}
+
+
+def _anchor(shape: CanonicalGraph, named: int, op_type: str, own_name: set[int]) -> int:
+    """Return the node that a fused kernel starts from.
+
+    The runtime names a fused kernel now after its first, now after its last part. The part that
+    has the kernel's operator is the first: search upwards from the named node, through nodes that
+    no kernel is named after.
+    """
+    wanted = op_type.removeprefix("Fused")
+    level = [named]
+    for _ in range(6):
+        for index in level:
+            if wanted in shape.nodes[index].form.types:
+                return index
+        level = [i for at in level for i in shape.nodes[at].inputs if i not in own_name]
+    return named
+
+
+def _complete(shape: CanonicalGraph, is_plain: Sequence[bool | None]) -> list[bool]:
+    """Give a layout to tensors that fusion has removed: that of what they were fused into."""
+    result: list[bool] = []
+    for index, node in enumerate(shape.nodes):
+        known = is_plain[index]
+        if known is None and not all(result[i] for i in node.inputs):
+            known = False
+        at = index
+        while known is None and len(shape.consumers[at]) == 1:
+            at = shape.consumers[at][0]
+            known = is_plain[at]
+        result.append(known is not False)
+    return result
+
+
+def _roles(shape: CanonicalGraph, is_plain: Sequence[bool], starts: set[int]) -> list[int]:
+    roles: list[int] = []
+    for index, node in enumerate(shape.nodes):
+        has_weights = node.form.has_weights
+        if is_plain[index]:
+            role = Role.PLAIN
+        elif index in starts:
+            role = Role.WEIGHTED_KERNEL if has_weights else Role.KERNEL
+        elif has_weights:
+            role = Role.ABSORBED_WEIGHTS
+        else:
+            role = Role.ABSORBED_ONE if len(node.inputs) == 1 else Role.ABSORBED_MORE
+        roles.append(int(role))
+    return roles
+
+
+def _decomposition(shape: CanonicalGraph, outcomes: Sequence[Outcome]) -> Decomposition:
+    pairs = [
+        (kernel, shape.source[index])
+        for index, outcome in enumerate(outcomes)
+        for kernel in outcome
+    ]
+    return Decomposition(tuple(k for k, _ in pairs), tuple(n for _, n in pairs))
+
+
+def _multiset(outcomes: Sequence[Outcome]) -> Counter[int]:
+    return Counter(kernel for outcome in outcomes for kernel in outcome)
+
+
+def _tuples(value: Any) -> Any:
+    """Turn JSON's lists back into tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,222 @@
+"""Fills a latency table: which kernels does a space need, and how fast are they here?"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import hwnas
+from hwnas.errors import DeviceError
+from hwnas.export.onnx import to_onnx
+from hwnas.latency.decompose import Decomposer, DecomposerState
+from hwnas.latency.device import Device, host_state
+from hwnas.latency.kernels import Kernel
+from hwnas.latency.table import Entry, LatencyTable, NetworkEntry, short_id
+from hwnas.latency.timing import Measurement, Protocol, Run, Stopwatch, nothing
+from hwnas.spaces import SPACES, SearchSpace
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+#: Told the step (``kernels``, ``timing``, ``networks``), how much of it is done, and of how much.
+Progress = Callable[[str, int, int], None]
+
+_NOTHING = "nothing"
+
+
+def profile(
+    space: SearchSpace,
+    device: Device,
+    *,
+    table: LatencyTable | None = None,
+    networks: int = 100,
+    calibration_networks: int = 30,
+    protocol: Protocol | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LatencyTable:
+    """Measure what a space needs on a device.
+
+    Sampled networks are exported and optimised by the runtime; each distinct kernel that the table
+    does not have yet is measured on its own, and some whole networks for the calibration.
+
+    Args:
+        space: The space.
+        device: The device; it must be this machine.
+        table: A table of this device to extend; a new one if None.
+        networks: Networks to take kernels from.
+        calibration_networks: How many of them are measured as a whole too.
+        protocol: How to time.
+        seed: Decides which networks are sampled.
+        progress: Told how far the work is.
+
+    Returns:
+        The table, `table` itself if given. It is not saved.
+
+    Raises:
+        TableMismatch: `table` belongs to another device.
+        DeviceError: The runtime refuses a network or a kernel.
+    """
+    if table is None:
+        table = LatencyTable(device.fingerprint)
+    else:
+        device.require(table.fingerprint, "the latency table to extend")
+    before = host_state()
+    name = space_name(space)
+    report = progress or _no_progress
+    decomposer = Decomposer(device.runtime, decomposer_state(table))
+    sampled = _sample(space, networks, seed)
+    kernels: dict[str, Counter[str]] = {}
+    for done, (identity, graph) in enumerate(sampled.items(), 1):
+        numbers = decomposer.learn(graph).kernels
+        kernels[identity] = Counter(decomposer.signatures[each] for each in numbers)
+        report("kernels", done, len(sampled))
+    table.contexts = asdict(decomposer.state())
+
+    stopwatch = Stopwatch(device.runtime, protocol)
+    wanted = sorted({signature for counter in kernels.values() for signature in counter})
+    measured = measure_kernels(
+        [each for each in wanted if each not in table.entries],
+        table, stopwatch, partial(report, "timing"),
+    )  # fmt: skip
+    chosen = list(sampled)[:calibration_networks]
+    models = {each: device.runtime.optimise(to_onnx(sampled[each])) for each in chosen}
+    whole = measure_models(models, device, stopwatch, partial(report, "networks"))
+    known = {(each.space, each.id) for each in table.networks} - {(name, each) for each in whole}
+    table.networks = [each for each in table.networks if (each.space, each.id) in known]
+    table.networks += [
+        NetworkEntry(
+            name, each, round(result.ms, 6), round(result.wall_ms, 6), round(result.spread, 4),
+            result.accepted, {short_id(s): n for s, n in sorted(kernels[each].items())},
+        )
+        for each, result in whole.items()
+    ]  # fmt: skip
+    table.provenance.append(
+        {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "hwnas_version": hwnas.__version__,
+            "space": name,
+            "space_config": space.config.model_dump(mode="json"),
+            "input_shape": list(space.input_shape),
+            "classes": space.classes,
+            "seed": seed,
+            "sampled_networks": len(sampled),
+            "measured_kernels": len(measured),
+            "measured_networks": len(whole),
+            "unclean_kernels": sum(each.accepted == 0 for each in measured.values()),
+            "protocol": stopwatch.protocol.model_dump(),
+            "anchor_clean_us": round(stopwatch.anchor_clean_ns / 1e3, 3),
+            "disturbed_share": round(stopwatch.disturbed_share, 3),
+            "host_before": before,
+            "host_after": host_state(),
+        }
+    )
+    return table
+
+
+def measure_kernels(
+    signatures: Sequence[str],
+    table: LatencyTable,
+    stopwatch: Stopwatch,
+    progress: Callable[[int, int], None] | None = None,
+) -> Mapping[str, Measurement]:
+    """Measure kernels by their signatures and enter them in a table.
+
+    The cost of an empty call is measured along, and kept if it is the least so far.
+
+    Raises:
+        DeviceError: A kernel cannot be measured on its own; the message names it.
+    """
+    if not signatures:
+        return {}
+    runtime = stopwatch.runtime
+    prepare: dict[str, Callable[[], Run]] = {
+        each: partial(_prepare_kernel, stopwatch, each) for each in signatures
+    }
+    model = nothing().to_model()
+    measured = stopwatch.measure_all(
+        {_NOTHING: lambda: runtime.prepare(model, optimise=False), **prepare}, progress
+    )
+    overhead = measured.pop(_NOTHING).ms
+    table.overhead_ms = round(min(overhead, table.overhead_ms or overhead), 6)
+    table.entries.update({each: Entry.of(result) for each, result in measured.items()})
+    return measured
+
+
+def measure_models(
+    models: Mapping[str, ModelProto],
+    device: Device,
+    stopwatch: Stopwatch,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Measurement]:
+    """Measure whole models that the runtime has already optimised, interleaved."""
+    runs = {name: device.runtime.prepare(each, optimise=False) for name, each in models.items()}
+    return stopwatch.measure_all(
+        {name: partial(_same, run) for name, run in runs.items()}, progress
+    )
+
+
+def measure_model(
+    model: ModelProto, device: Device, protocol: Protocol | None = None
+) -> Measurement:
+    """Measure one model, as the runtime would run it.
+
+    Args:
+        model: Any ONNX model; unknown sizes of its inputs are taken as 1.
+        device: The device; it must be this machine.
+        protocol: How to time.
+
+    Raises:
+        DeviceError: The runtime refuses the model, or its outputs are not finite.
+    """
+    stopwatch = Stopwatch(device.runtime, protocol)
+    return stopwatch.measure(device.runtime.prepare(model, optimise=True))
+
+
+def decomposer_state(table: LatencyTable) -> DecomposerState | None:
+    """Return what a table's decomposer had learned; None if that is lost or of another form."""
+    try:
+        return DecomposerState(**table.contexts) if table.contexts else None
+    except TypeError:
+        return None
+
+
+def space_name(space: SearchSpace) -> str:
+    """Return the name under which a space is registered, or its class's name."""
+    for name, plugin in SPACES.items():
+        if plugin is type(space):
+            return name
+    return type(space).__name__
+
+
+def _prepare_kernel(stopwatch: Stopwatch, signature: str) -> Run:
+    try:
+        return stopwatch.runtime.prepare(Kernel.parse(signature).to_model(), optimise=False)
+    except DeviceError as error:
+        raise DeviceError(f"kernel {signature}: {error.message}", error.hint) from error
+
+
+def _no_progress(step: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def _same(run: Run) -> Run:
+    return run
+
+
+def _sample(space: SearchSpace, count: int, seed: int) -> dict[str, Any]:
+    """Sample distinct architectures; fewer where the space is small."""
+    rng = random.Random(seed)
+    graphs: dict[str, Any] = {}
+    for _ in range(10 * count):
+        if len(graphs) >= count:
+            break
+        architecture = space.sample(rng)
+        if architecture.id not in graphs:
+            graphs[architecture.id] = space.graph(architecture)
+    return graphs

@@ -1,0 +1,270 @@
+"""Measuring on a machine that is shared: the one protocol that everything here is timed with.
+
+Wall time on a shared machine says little, and no statistic of one burst repeats. What repeats is
+thread CPU time, kept only where a small *anchor* kernel ran at its clean speed just before and just
+after, with bursts spread over time and the minimum taken: the noise is one-sided. The
+statistics are in C++ (`csrc/cpu/timing_stats.cpp`).
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from hwnas import _core
+from hwnas.latency.kernels import Kernel, Operand
+from hwnas.latency.runtimes import Runtime, TensorType
+
+Run = Callable[[], object]
+NS_PER_MS = 1e6
+#: How long a new stopwatch watches the anchor before it trusts its clean speed.
+GET_ACQUAINTED_S = 0.3
+#: After how many anchors the clean speed is worked out again.
+REFRESH = 2000
+
+
+class Protocol(BaseModel):
+    """How something is timed. Stored with every table, because numbers depend on it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rounds: int = Field(4, ge=1, description="visits to everything, spread over the whole time")
+    samples: int = Field(8, ge=1, description="samples of one visit")
+    sample_ms: float = Field(0.1, gt=0, description="runs are repeated until a sample is this long")
+    warm_up_ms: float = Field(0.3, ge=0, description="runs before the first sample of a visit")
+    clean_quantile: float = Field(
+        0.01, ge=0, le=1, description="quantile of all anchors that is taken as their clean speed"
+    )
+    anchor_tolerance: float = Field(
+        0.06, gt=0, description="a sample counts if its anchors are at most this much slower"
+    )
+    patience_ms: float = Field(
+        2.0, ge=0, description="how long to wait for a clean anchor before a sample"
+    )
+    extra_rounds: int = Field(
+        8, ge=0, description="more visits at most to what has too few clean samples"
+    )
+    least_accepted: int = Field(4, ge=1, description="clean samples that are enough")
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What was measured of one run.
+
+    Attributes:
+        ms: Least clean thread CPU time of one run: what predictions are about. On an idle device
+            and with one thread it is the wall time.
+        wall_ms: Least wall time of one run.
+        median_ms: Median of the clean CPU times.
+        spread: (80 % − 20 % quantile) / minimum of the clean CPU times.
+        samples: Samples taken.
+        accepted: Samples during which the anchor ran clean; 0 means that no sample did and all were
+            used, which is worth little.
+    """
+
+    ms: float
+    wall_ms: float
+    median_ms: float
+    spread: float
+    samples: int
+    accepted: int
+
+
+@dataclass
+class _Samples:
+    """Everything timed for one run so far; times in nanoseconds."""
+
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    before: list[float] = field(default_factory=list)
+    after: list[float] = field(default_factory=list)
+
+
+class Stopwatch:
+    """Times runs by the protocol, and remembers how fast the anchor runs when undisturbed.
+
+    Args:
+        runtime: The runtime that runs the anchor.
+        protocol: How to time.
+    """
+
+    def __init__(self, runtime: Runtime, protocol: Protocol | None = None) -> None:
+        self.runtime = runtime
+        self.protocol = protocol or Protocol()
+        self._anchor = runtime.prepare(_anchor_kernel().to_model(), optimise=False)
+        self._anchors: list[float] = []
+        self._clean_ns, self._stale_at = math.inf, 0
+        started = time.perf_counter()
+        while time.perf_counter() - started < GET_ACQUAINTED_S:
+            self._time_anchor()
+
+    def measure_all(
+        self,
+        prepare: Mapping[str, Callable[[], Run]],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Measurement]:
+        """Time several runs in interleaved rounds.
+
+        Args:
+            prepare: Makes the run, by name. It is called anew in each round, so that only one
+                model is in memory.
+            progress: Told how many visits are done and how many are planned.
+
+        Returns:
+            A measurement for each name.
+        """
+        samples = {name: _Samples() for name in prepare}
+        planned, done = self.protocol.rounds * len(prepare), 0
+        with _undisturbed():
+            for _ in range(self.protocol.rounds):
+                for name, make in prepare.items():
+                    self._visit(make(), samples[name])
+                    done += 1
+                    if progress is not None:
+                        progress(done, planned)
+            for _ in range(self.protocol.extra_rounds):
+                needy = [name for name in prepare if self._is_needy(samples[name])]
+                for name in needy:
+                    self._visit(prepare[name](), samples[name])
+                if not needy:
+                    break
+        return {name: self._summarise(each) for name, each in samples.items()}
+
+    def measure(self, run: Run) -> Measurement:
+        """Time one run."""
+        return self.measure_all({"run": lambda: run})["run"]
+
+    @property
+    def anchor_clean_ns(self) -> float:
+        """Time of the anchor on an undisturbed machine: a low quantile of all so far."""
+        if len(self._anchors) >= self._stale_at:
+            self._clean_ns = float(np.quantile(self._anchors, self.protocol.clean_quantile))
+            self._stale_at = len(self._anchors) + REFRESH
+        return self._clean_ns
+
+    @property
+    def disturbed_share(self) -> float:
+        """Share of all anchors that were slower than clean by more than the tolerance."""
+        limit = self._limit_ns
+        return float(np.mean(np.array(self._anchors) > limit))
+
+    def _visit(self, run: Run, samples: _Samples) -> None:
+        run()
+        started = time.perf_counter_ns()
+        run()
+        once = max(time.perf_counter_ns() - started, 1)
+        for _ in range(int(self.protocol.warm_up_ms * NS_PER_MS / once)):
+            run()
+        started = time.perf_counter_ns()
+        run()
+        once = max(time.perf_counter_ns() - started, 1)
+        repeats = max(1, math.ceil(self.protocol.sample_ms * NS_PER_MS / once))
+        for _ in range(self.protocol.samples):
+            before = self._wait_for_calm()
+            run()  # what ran meanwhile has taken the caches
+            wall = time.perf_counter_ns()
+            cpu = time.thread_time_ns()
+            for _ in range(repeats):
+                run()
+            cpu = time.thread_time_ns() - cpu
+            wall = time.perf_counter_ns() - wall
+            after = self._time_anchor()
+            samples.cpu.append(cpu / repeats)
+            samples.wall.append(wall / repeats)
+            samples.before.append(before)
+            samples.after.append(after)
+
+    def _wait_for_calm(self) -> float:
+        """Run the anchor until it is clean or patience ends; return its last time."""
+        limit = self._limit_ns
+        deadline = time.perf_counter() + self.protocol.patience_ms / 1e3
+        taken = self._time_anchor()
+        while taken > limit and time.perf_counter() < deadline:
+            taken = self._time_anchor()
+        return taken
+
+    @property
+    def _limit_ns(self) -> float:
+        return self.anchor_clean_ns * (1 + self.protocol.anchor_tolerance)
+
+    def _time_anchor(self) -> float:
+        started = time.thread_time_ns()
+        self._anchor()
+        taken = float(time.thread_time_ns() - started)
+        self._anchors.append(taken)
+        return taken
+
+    def _clean(self, samples: _Samples) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        limit = self._limit_ns
+        return (np.array(samples.before) <= limit) & (np.array(samples.after) <= limit)
+
+    def _is_needy(self, samples: _Samples) -> bool:
+        return int(self._clean(samples).sum()) < self.protocol.least_accepted
+
+    def _summarise(self, samples: _Samples) -> Measurement:
+        clean = self._clean(samples)
+        use = clean if clean.any() else np.ones_like(clean)
+        # The gate above knows all anchors of the session. The C++ statistics see this run's only,
+        # so their own gate is left wide open.
+        statistics = _core.timing_statistics(
+            np.array(samples.cpu)[use],
+            np.array(samples.before)[use],
+            np.array(samples.after)[use],
+            1e9,
+        )
+        least = statistics["minimum"]
+        return Measurement(
+            ms=least / NS_PER_MS,
+            wall_ms=float(np.array(samples.wall)[use].min()) / NS_PER_MS,
+            median_ms=statistics["median"] / NS_PER_MS,
+            spread=(statistics["p80"] - statistics["p20"]) / max(least, 1.0),
+            samples=len(samples.cpu),
+            accepted=int(clean.sum()),
+        )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep Python's garbage collector from running inside a sample."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _convolution(channels: int, size: int) -> Kernel:
+    image = TensorType(1, (1, channels, size, size))
+    return Kernel(
+        "", "Conv", 11, (("kernel_shape", [3, 3]), ("pads", [1, 1, 1, 1])),
+        (Operand(image), Operand(TensorType(1, (channels, channels, 3, 3)), is_weight=True)),
+        (image,),
+    )  # fmt: skip
+
+
+def _anchor_kernel() -> Kernel:
+    """Return the anchor: compute in the vector units, memory in the second-level cache."""
+    return _convolution(channels=32, size=16)
+
+
+def nothing() -> Kernel:
+    """Return a kernel that does nothing: its time is what one call of the runtime costs."""
+    one = TensorType(1, (1,))
+    return Kernel("", "Identity", 1, (), (Operand(one),), (one,))
+
+
+def relative_difference(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the root mean square of ``second / first - 1``: the noise floor of two passes."""
+    ratio = np.asarray(second) / np.asarray(first) - 1
+    return float(np.sqrt(np.mean(ratio**2)))

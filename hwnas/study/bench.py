@@ -1,0 +1,300 @@
+"""Measures and predicts the latency of any ONNX file on this machine."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwnas.engine.progress import Progress, Silent
+from hwnas.errors import HwnasError, UserInputError
+from hwnas.latency.device import Device
+from hwnas.latency.kernels import Kernel, fused_kernels
+from hwnas.latency.predictor import calibrate
+from hwnas.latency.table import LatencyTable, find_table
+from hwnas.study.tables import FILE
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from hwnas.graph.architecture import Architecture
+    from hwnas.latency.timing import Measurement
+    from hwnas.spaces import SearchSpace
+    from hwnas.study.pricing import Pricing
+
+_COVERAGE = 0.9
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What the table says of a model.
+
+    Attributes:
+        model: The file, or the architecture's id.
+        ms: Predicted milliseconds; None if the table lacks some of its kernels.
+        low_ms: Lower end of the interval; None without one.
+        high_ms: Upper end.
+        kernels: Kernels that the runtime executes for it.
+        known: How many of them the table has.
+        missing: Signatures that it lacks.
+        table: The table's file.
+    """
+
+    model: str
+    ms: float | None
+    low_ms: float | None
+    high_ms: float | None
+    kernels: int
+    known: int
+    missing: list[str]
+    table: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return asdict(self)
+
+    def cells(self) -> list[str]:
+        """Return the cells of a table's row."""
+        interval = "–"
+        if self.low_ms is not None and self.high_ms is not None:
+            interval = f"{self.low_ms:.3g} to {self.high_ms:.3g} ms"
+        return [self.model, _ms(self.ms), interval, str(self.kernels), f"{self.known}"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured of a model.
+
+    Attributes:
+        model: The file.
+        ms: Least undisturbed CPU time of one inference.
+        wall_ms: Least wall time.
+        median_ms: Median of the undisturbed CPU times.
+        spread: (80 % - 20 % quantile) / minimum.
+        samples: Samples taken.
+        accepted: Samples during which the machine was calm.
+        predicted_ms: From the table, where it has all kernels.
+        notes: What to know about these figures.
+    """
+
+    model: str
+    ms: float
+    wall_ms: float
+    median_ms: float
+    spread: float
+    samples: int
+    accepted: int
+    predicted_ms: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object."""
+        return asdict(self)
+
+    def cells(self) -> list[str]:
+        """Return the cells of a table's row."""
+        return [
+            self.model,
+            _ms(self.ms),
+            f"{self.spread:.0%}",
+            _ms(self.wall_ms),
+            _ms(self.predicted_ms),
+        ]
+
+
+def bench(
+    models: Sequence[Path],
+    *,
+    runtime: str | None = None,
+    rounds: int = 8,
+    table: str = "auto",
+    progress: Progress | None = None,
+) -> list[Bench]:
+    """Measure models in turns.
+
+    Args:
+        models: ONNX files.
+        runtime: Name of the runtime; ONNX Runtime by default.
+        rounds: Visits to each model.
+        table: A latency table's file; ``auto`` looks for one beside the model and for this device.
+        progress: Told how far the measuring is.
+
+    Raises:
+        UserInputError: A file is missing or is no ONNX model.
+        DeviceError: The runtime refuses a model.
+    """
+    from hwnas.latency.profiler import measure_models
+    from hwnas.latency.timing import Protocol, Stopwatch
+
+    device = Device.here(runtime or "onnxruntime")
+    progress = progress or Silent()
+    loaded = {str(path): read_model(path) for path in models}
+    optimised = {name: device.runtime.optimise(each) for name, each in loaded.items()}
+    progress.start("bench", rounds * len(loaded))
+    done = 0
+
+    def report(count: int, _total: int) -> None:
+        nonlocal done
+        progress.advance("bench", count - done)
+        done = count
+
+    stopwatch = Stopwatch(device.runtime, Protocol(rounds=rounds))
+    measured = measure_models(optimised, device, stopwatch, report)
+    return [
+        _bench(name, measured[name], _try_predict(Path(name), loaded[name], device, table))
+        for name in loaded
+    ]
+
+
+def predict(
+    models: Sequence[Path], *, runtime: str | None = None, table: str = "auto"
+) -> list[Predicted]:
+    """Predict the latency of ONNX files from a table; nothing is run.
+
+    Args:
+        models: ONNX files.
+        runtime: Name of the runtime; ONNX Runtime by default.
+        table: A latency table's file; ``auto`` looks for one beside the model and for this device.
+
+    Raises:
+        UserInputError: A file is missing or is no ONNX model, there is no table, or it is damaged.
+        TableMismatch: The table is of another device.
+        DeviceError: The runtime refuses a model.
+    """
+    device = Device.here(runtime or "onnxruntime")
+    return [
+        predict_model(str(path), read_model(path), device, table_for(path, device, table))
+        for path in models
+    ]
+
+
+def predict_architectures(
+    space: SearchSpace, pricing: Pricing, architectures: Sequence[Architecture]
+) -> list[Predicted]:
+    """Predict the latency of architectures of a space; kernels that are missing are measured."""
+    for each in architectures:
+        space.graph(each)  # refuses an architecture of another space with a clear message
+    return [
+        Predicted(
+            model=each.id,
+            ms=found.ms,
+            low_ms=found.low_ms if math.isfinite(found.high_ms) else None,
+            high_ms=found.high_ms if math.isfinite(found.high_ms) else None,
+            kernels=found.kernels,
+            known=found.kernels,
+            missing=[],
+            table=str(pricing.table.path or "measured now"),
+        )
+        for each, found in zip(architectures, pricing.predict(architectures), strict=True)
+    ]
+
+
+def read_model(path: Path) -> ModelProto:
+    """Read an ONNX file.
+
+    Raises:
+        UserInputError: It is missing or is no ONNX model.
+    """
+    import onnx
+
+    # Protobuf's types are not installed everywhere that mypy runs.
+    broken: type[Exception] = importlib.import_module("google.protobuf.message").DecodeError
+    try:
+        model = onnx.load(str(path))
+    except FileNotFoundError:
+        raise UserInputError(
+            f"{path} does not exist", "give the ONNX file that `hwnas export` printed"
+        ) from None
+    except (OSError, broken, ValueError) as error:
+        raise UserInputError(
+            f"{path} is not an ONNX file: {error}", "give an .onnx file"
+        ) from error
+    if not model.graph.node:
+        raise UserInputError(f"{path} is not an ONNX file: it has no node", "give an .onnx file")
+    return model
+
+
+def table_for(model: Path, device: Device, named: str) -> LatencyTable:
+    """Return the table to predict a model with: named, beside the model, or of this device.
+
+    Raises:
+        UserInputError: There is none, or it is damaged.
+        TableMismatch: It is of another device.
+    """
+    if named != "auto":
+        return LatencyTable.load(named, device)
+    beside = model.parent / FILE
+    if beside.exists():
+        return LatencyTable.load(beside, device)
+    found = find_table(device)
+    if found is None:
+        raise UserInputError(
+            "there is no latency table of this machine",
+            "measure one with: hwnas profile, or name one with --table",
+        )
+    return found
+
+
+def predict_model(name: str, model: ModelProto, device: Device, table: LatencyTable) -> Predicted:
+    """Predict one model; a kernel that the table lacks is named, never counted as nothing."""
+    kernels = fused_kernels(model, device.runtime)
+    missing = sorted({k.signature for k in kernels if k.signature not in table.entries})
+    known = sum(kernel.signature in table.entries for kernel in kernels)
+    ms = low = high = None
+    if not missing:
+        calibration = calibrate(table)
+        ms = calibration.constant_ms + sum(
+            _effective(kernel, table, calibration) for kernel in kernels
+        )
+        margin = calibration.margin(_COVERAGE)
+        if math.isfinite(margin):
+            low, high = ms * max(0.0, 1 - margin), ms * (1 + margin)
+    return Predicted(name, ms, low, high, len(kernels), known, missing, str(table.path))
+
+
+def _effective(kernel: Kernel, table: LatencyTable, calibration: Any) -> float:
+    return float(calibration.kernel_ms(kernel.family, table.ms_of(kernel.signature)))
+
+
+def _try_predict(path: Path, model: ModelProto, device: Device, table: str) -> Predicted | str:
+    """Return the prediction, or why there is none: measuring does not need one."""
+    try:
+        return predict_model(str(path), model, device, table_for(path, device, table))
+    except HwnasError as error:
+        if table != "auto":
+            raise
+        return error.message
+
+
+def _bench(name: str, measured: Measurement, predicted: Predicted | str) -> Bench:
+    notes = []
+    ms = None
+    if isinstance(predicted, str):
+        notes.append(f"no prediction: {predicted}")
+    elif predicted.ms is None:
+        notes.append(
+            f"no prediction: the table lacks {len(predicted.missing)} of its kernels "
+            f"({predicted.table})"
+        )
+    else:
+        ms = predicted.ms
+    if measured.accepted == 0:
+        notes.append("the machine was never calm while measuring: repeat when it is idle")
+    return Bench(
+        model=name,
+        ms=measured.ms,
+        wall_ms=measured.wall_ms,
+        median_ms=measured.median_ms,
+        spread=measured.spread,
+        samples=measured.samples,
+        accepted=measured.accepted,
+        predicted_ms=ms,
+        notes=notes,
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g} ms"

@@ -1,0 +1,52 @@
+"""The parts that a configuration describes, built when they are first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from hwnas.data import DATASETS, Dataset
+from hwnas.spaces import SPACES, SearchSpace
+from hwnas.strategies import STRATEGIES, Strategy
+from hwnas.study.config import RunConfig
+
+if TYPE_CHECKING:
+    from hwnas.latency.device import Device
+
+
+class Context:
+    """Builds data set, space, strategy and device of a configuration.
+
+    Args:
+        config: The configuration.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set; nothing is read before a split is asked for."""
+        section = self.config.data
+        return DATASETS.get(section.name)(section.settings)  # type: ignore[arg-type]
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The search space for the images of the data set."""
+        section = self.config.space
+        plugin = SPACES.get(section.name)
+        return plugin(section.settings, self.dataset.input_shape, self.dataset.classes)
+
+    @cached_property
+    def device(self) -> Device:
+        """This machine with the configured runtime."""
+        from hwnas.latency.device import Device
+
+        section = self.config.latency.runtime
+        return Device.here(section.name, **section.settings.model_dump())
+
+    def new_strategy(self) -> Strategy:
+        """Return a strategy that has learned nothing yet."""
+        section = self.config.strategy
+        plugin = STRATEGIES.get(section.name)
+        return plugin(section.settings, self.space, self.config.seed)

@@ -1,0 +1,236 @@
+"""The stages of a run: each does its work and returns what it found as a JSON value."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hwnas.engine.derive import Candidate
+from hwnas.engine.progress import Progress
+from hwnas.engine.run_folder import RunFolder
+from hwnas.engine.seeds import derive_seed
+from hwnas.errors import UserInputError
+from hwnas.graph.architecture import Architecture
+from hwnas.graph.counts import macs, params
+from hwnas.study import results
+from hwnas.study.config import TrainConfig
+from hwnas.study.context import Context
+from hwnas.study.journal import Journal
+from hwnas.study.picks import largest
+
+if TYPE_CHECKING:
+    from hwnas.study.pricing import Pricing
+
+_BASELINE_SAMPLES = 50
+#: A pick reaches at least this part of the best candidate's accuracy.
+_USEFUL = 0.9
+
+
+def search_stage(
+    context: Context,
+    folder: RunFolder,
+    journal: Journal,
+    pricing: Pricing,
+    budget_ms: float | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Search, and choose the picks among the candidates."""
+    from hwnas.study.searching import Search
+
+    train_time = pricing.train_time_predictor(journal)
+    found = Search(context, folder, pricing.ms, budget_ms, train_time, progress).run()
+    is_inherited = context.config.search.loop == "one_shot"
+    return {
+        "is_inherited": is_inherited,
+        "candidates": [_candidate(context, pricing, each) for each in found],
+        "picks": _picks(context, pricing, found),
+    }
+
+
+def train_stage(
+    context: Context,
+    folder: Path,
+    architecture: Architecture,
+    settings: TrainConfig,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train one pick from scratch and evaluate it on the test split."""
+    from hwnas.study.training import Training
+
+    training = Training(settings, folder, context.dataset, context.config.seed, progress)
+    return training.run(architecture, context.space.graph(architecture)).to_json()
+
+
+def export_stage(
+    context: Context,
+    folder: Path,
+    journal: Journal,
+    architecture: Architecture,
+    pricing: Pricing,
+    pick: str,
+    out: Path | None,
+    *,
+    verify: bool,
+) -> dict[str, Any]:
+    """Write the ONNX file and the model card, compare with PyTorch, measure.
+
+    Raises:
+        UserInputError: The pick has not been trained.
+        DeviceError: The file computes something else than PyTorch.
+        RunFolderError: The file cannot be written.
+    """
+    from hwnas.engine.files import replace_file
+    from hwnas.export.onnx import OPSET, to_onnx
+    from hwnas.study.exporting import (
+        Exported,
+        check_parity,
+        judge_latency,
+        weights_of,
+        write_card,
+    )
+    from hwnas.study.pricing import finite
+    from hwnas.study.training import Trained, load_weights
+
+    found = journal.get(f"train/{architecture.id}")
+    if found is None:
+        raise UserInputError(
+            f"{pick} ({architecture.id}) has not been trained",
+            f"hwnas train {folder} --pick {pick}",
+        )
+    trained = Trained.from_json(found)
+    graph, store = context.space.graph(architecture), load_weights(folder, trained)
+    model = to_onnx(graph, weights_of(store))
+    path = out or folder / f"{pick}.onnx"
+    card = path.with_suffix(".md")
+    replace_file(path, model.SerializeToString())
+
+    (prediction,) = pricing.predict([architecture])
+    budget_ms = (journal.get("budget") or {}).get("budget_ms")
+    if pick == "baseline":
+        budget_ms = None  # it is there to compare with, not to meet the budget
+    facts: dict[str, Any] = {
+        "onnx": path.name if out is None else str(path.resolve()),
+        "card": card.name if out is None else str(card.resolve()),
+        "opset": OPSET,
+        "predicted_ms": prediction.ms,
+        "low_ms": finite(prediction.low_ms),
+        "high_ms": finite(prediction.high_ms),
+        "budget_ms": budget_ms,
+        "accuracy_test": trained.accuracy_test,
+    }
+    if verify:
+        difference, samples, same = check_parity(model, graph, store, context.dataset)
+        measured = pricing.measure({"model": model})["model"]
+        facts |= {
+            "max_abs_difference": difference,
+            "parity_samples": samples,
+            "same_class": same,
+            "measured_ms": measured.ms,
+            "wall_ms": measured.wall_ms,
+            "spread": measured.spread,
+            "accepted": measured.accepted,
+            "notes": judge_latency(measured, prediction.ms, budget_ms),
+        }
+    exported = Exported(**facts)
+    write_card(path, exported, _card_facts(context, folder, architecture, trained))
+    _draw(context, journal, architecture, pricing)
+    return exported.to_json()
+
+
+def check_stage(context: Context, pricing: Pricing) -> list[dict[str, Any]]:
+    """Measure random networks of the space that were not profiled, and predict each."""
+    from hwnas.export.onnx import to_onnx
+
+    rng = random.Random(derive_seed(context.config.seed, "check"))
+    count = context.config.latency.check_samples
+    samples = list(dict.fromkeys(context.space.sample(rng) for _ in range(count)))
+    if not samples:
+        return []
+    models = {each.id: to_onnx(context.space.graph(each)) for each in samples}
+    measured = pricing.measure(models)
+    return [
+        {
+            "architecture_id": each.id,
+            "predicted": prediction,
+            "measured_ms": measured[each.id].ms,
+            "was_profiled": False,
+        }
+        for each, prediction in zip(samples, pricing.records(samples), strict=True)
+    ]
+
+
+def _picks(
+    context: Context, pricing: Pricing, found: Sequence[Candidate]
+) -> dict[str, dict[str, Any]]:
+    """Return the candidate of each role: best, knee, fastest; and the largest network."""
+    from hwnas.objectives.pareto import knee
+
+    # Among the front's fastest are networks that have learned nothing: nobody wants those.
+    least = _USEFUL * max(each.accuracy for each in found)
+    useful = [each for each in found if each.accuracy >= least]
+    points = [(each.accuracy, each.latency_ms or 1.0) for each in useful]
+    rng = random.Random(derive_seed(context.config.seed, "baseline"))
+    samples = [context.space.sample(rng) for _ in range(_BASELINE_SAMPLES)]
+    baseline = largest(context.space, samples)
+    known = {each.architecture: each for each in found}
+    picks = {
+        "best": found[0],
+        "knee": useful[knee(points)],
+        "fastest": min(useful, key=lambda each: (each.latency_ms or 0.0, -each.accuracy)),
+        "baseline": known.get(baseline) or Candidate(baseline, float("nan"), None, float("nan")),
+    }
+    return {role: _candidate(context, pricing, each) for role, each in picks.items()}
+
+
+def _candidate(context: Context, pricing: Pricing, candidate: Candidate) -> dict[str, Any]:
+    graph = context.space.graph(candidate.architecture)
+    is_known = candidate.accuracy == candidate.accuracy
+    (predicted,) = pricing.records([candidate.architecture])
+    return {
+        "architecture": results.record_of(candidate.architecture).model_dump(mode="json"),
+        "accuracy": candidate.accuracy if is_known else None,
+        "reward": candidate.reward if is_known else None,
+        "predicted": predicted,
+        "params": params(graph),
+        "macs": macs(graph),
+    }
+
+
+def _card_facts(
+    context: Context, folder: Path, architecture: Architecture, trained: Any
+) -> dict[str, Any]:
+    dataset = context.dataset
+    mean, std = dataset.normalisation
+    return {
+        "run": folder.name,
+        "architecture": {"id": architecture.id, **architecture.to_json()},
+        "data": context.config.data.name,
+        "input": {
+            "name": "input",
+            "shape": ["N=1", *dataset.input_shape],
+            "dtype": "float32",
+            "mean": list(mean),
+            "std": list(std),
+            "scale": "uint8 images: divide by 255 first; then subtract mean, divide by std",
+        },
+        "classes": list(dataset.class_names),
+        "params": trained.params,
+        "macs": trained.macs,
+        "training": {
+            "epochs": trained.epochs,
+            "accuracy_valid": trained.accuracy_valid,
+            "accuracy_test": trained.accuracy_test,
+            "seed": context.config.seed,
+        },
+        "device": context.device.fingerprint.to_json(),
+    }
+
+
+def _draw(context: Context, journal: Journal, architecture: Architecture, pricing: Pricing) -> None:
+    """Remember the drawing and the kernels of an exported network."""
+    graph = context.space.graph(architecture)
+    kernels, shares = pricing.kernels(architecture)
+    drawings = [each.model_dump(mode="json") for each in results.draw(graph, shares)]
+    journal.put(f"drawing/{architecture.id}", {"kernels": kernels, "drawings": drawings}, 0.0)

@@ -1,0 +1,399 @@
+"""`Study`: the Python twin of the command line."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from hwnas.engine.progress import Progress, Silent
+from hwnas.engine.run_folder import RunFolder, RunRecord
+from hwnas.errors import UserInputError
+from hwnas.graph.architecture import Architecture
+from hwnas.report.results import HeadlineRow
+from hwnas.study import results, summaries
+from hwnas.study.config import RunConfig
+from hwnas.study.context import Context
+from hwnas.study.journal import Journal
+from hwnas.study.load import load_config
+from hwnas.study.outcome import OnStage, SearchResult, new_run_path
+from hwnas.study.picks import chosen
+
+if TYPE_CHECKING:
+    from hwnas.study.bench import Bench, Predicted
+    from hwnas.study.check import Check
+    from hwnas.study.exporting import Exported
+    from hwnas.study.pricing import Pricing
+    from hwnas.study.searching import Feasibility
+    from hwnas.study.tables import Profiled
+
+
+class Study:
+    """Profile, search, train, export, report: each step once, in one run folder.
+
+    A stage that is finished is never repeated: calling it again returns what it found.
+
+    Args:
+        config: A configuration, a file of one, the name of a recipe, or a mapping as the file
+            would give it; None for the defaults.
+        overrides: ``a.b=value`` each, as after ``--set``.
+        progress: Told how far long tasks are.
+        on_stage: Told of each finished stage.
+
+    Raises:
+        ConfigError: The configuration has mistakes; all are listed.
+        UserInputError: There is no such file or recipe.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig | str | Path | Mapping[str, Any] | None = None,
+        overrides: Sequence[str] = (),
+        *,
+        progress: Progress | None = None,
+        on_stage: OnStage | None = None,
+    ) -> None:
+        if isinstance(config, RunConfig):
+            config = config.to_mapping()
+        self.config = load_config(config, overrides)
+        self.context = Context(self.config)
+        self.folder: Path | None = None
+        self.command = ""
+        self._progress: Progress = progress or Silent()
+        self._on_stage = on_stage
+        self._said: set[str] = set()
+        self._pricing: Pricing | None = None
+
+    @classmethod
+    def open(
+        cls,
+        run: Path | str,
+        *,
+        progress: Progress | None = None,
+        on_stage: OnStage | None = None,
+    ) -> Self:
+        """Return the study of an existing run folder.
+
+        Raises:
+            RunFolderError: It is not a run, or is damaged.
+        """
+        record = RunRecord(run)
+        study = cls(record.config, progress=progress, on_stage=on_stage)
+        study.folder = record.path
+        study.command = record.info.get("command", "")
+        return study
+
+    def title(self) -> str:
+        """Return one line: the device, and what is searched on what."""
+        config = self.config
+        what = f"{config.data.name} · {config.space.name} · {config.strategy.name}"
+        return f"{self.context.device.id}   {what}"
+
+    def check(self) -> Check:
+        """Return what the configuration means: size of the space, shapes, where latency is from."""
+        from hwnas.study.check import check
+
+        return check(self.config)
+
+    def profile(self, out: Path | None = None, *, compare: Path | None = None) -> Profiled:
+        """Measure a latency table of this machine for the space.
+
+        Args:
+            out: The file to write; by default in the working directory, named after the device.
+            compare: A table to compare the new one with.
+
+        Raises:
+            DeviceError: The runtime refuses a network.
+            UserInputError: The file cannot be written.
+        """
+        from hwnas.study.tables import profile_to
+
+        return profile_to(self.context, out, compare, self._progress)
+
+    def feasibility(self) -> Feasibility:
+        """Find out how fast the networks of the space are, and whether any meets the budget.
+
+        Raises:
+            InfeasibleConstraint: None does; the message has the fastest predicted latency.
+        """
+        from hwnas.study.searching import examine_budget
+
+        return examine_budget(self.config, self.context.space, self.pricing().ms)
+
+    def search(
+        self, out: Path | None = None, *, on_folder: Callable[[Path], None] | None = None
+    ) -> SearchResult:
+        """Search; a study that was opened from a run folder goes on where it stopped.
+
+        Args:
+            out: The run folder to make; by default a new one below ``runs/``.
+            on_folder: Told the run folder before anything long begins.
+
+        Raises:
+            InfeasibleConstraint: No architecture of the space meets the budget.
+            Interrupted: Ctrl-C; the hint is the command that continues.
+            RunFolderError: The folder cannot be used.
+        """
+        from hwnas.study.stages import search_stage
+
+        self._prepare_torch()
+        # Missing data must not come out after minutes of profiling.
+        self.context.dataset.train  # noqa: B018
+        with self._new_or_own(out, on_folder) as folder:
+            journal = Journal(folder.path)
+            pricing = self._profile_stage(journal)
+            budget = self._stage(journal, "budget", lambda: self.feasibility().to_json(), None)
+            search = self._stage(
+                journal,
+                "search",
+                lambda: search_stage(
+                    self.context, folder, journal, pricing, budget["budget_ms"], self._progress
+                ),
+                lambda found: summaries.search(self.config, found),
+            )
+            self._write_results(folder, journal)
+        return SearchResult(folder.path, budget["budget_ms"], results.candidates(search))
+
+    def train(
+        self,
+        picks: Sequence[str] | None = None,
+        *,
+        epochs: int | None = None,
+        again: bool = False,
+    ) -> list[HeadlineRow]:
+        """Train picks of the search from scratch; each is evaluated once on the test split.
+
+        Args:
+            picks: Roles or ids of architectures; by default `train.picks`.
+            epochs: Instead of `train.epochs`.
+            again: Train anew what has been trained.
+
+        Returns:
+            The rows of the headline table.
+
+        Raises:
+            UserInputError: The run has not been searched yet, or there is no such pick.
+            TrialFailed: A training diverged.
+        """
+        from hwnas.study.stages import train_stage
+
+        self._prepare_torch()
+        settings = self.config.train
+        if epochs is not None:
+            settings = settings.model_copy(update={"epochs": epochs})
+        with self._own() as folder:
+            journal = Journal(folder.path)
+            start, done = time.monotonic(), []
+            for architecture in chosen(journal, picks or settings.picks):
+                key = f"train/{architecture.id}"
+                if again:
+                    journal.forget(key)
+                    journal.forget(f"export/{architecture.id}")
+                work = functools.partial(
+                    train_stage, self.context, folder.path, architecture, settings, self._progress
+                )
+                done.append(journal.once(key, work)[0])
+            self._say("retrain", summaries.train(done), time.monotonic() - start)
+            self._write_results(folder, journal)
+            return results.headline(journal)
+
+    def export(
+        self, pick: str = "best", out: Path | None = None, *, verify: bool = True
+    ) -> Exported:
+        """Write a trained pick as ONNX, compare it with PyTorch and measure it on the device.
+
+        Args:
+            pick: A role, or an architecture's id.
+            out: The file; by default ``<pick>.onnx`` in the run folder.
+            verify: Compare and measure.
+
+        Raises:
+            UserInputError: The pick has not been trained.
+            DeviceError: The file computes something else than PyTorch.
+        """
+        start = time.monotonic()
+        with self._own() as folder:
+            journal = Journal(folder.path)
+            exported = self._export(folder, journal, pick, out, verify=verify)
+            self._write_results(folder, journal)
+        self._say("export", summaries.export(exported), time.monotonic() - start)
+        return exported
+
+    def export_all(self) -> dict[str, Exported]:
+        """Export every pick that was trained; a network with two roles is named after `best`.
+
+        Raises:
+            UserInputError: No pick has been trained.
+            DeviceError: A file computes something else than PyTorch.
+        """
+        start = time.monotonic()
+        with self._own() as folder:
+            journal = Journal(folder.path)
+            trained = [
+                row.role for row in results.headline(journal) if row.train_time_s is not None
+            ]
+            if not trained:
+                raise UserInputError(
+                    f"{folder.path} has no trained network", f"hwnas train {folder.path}"
+                )
+            exports = {
+                role: self._export(folder, journal, role, None) for role in reversed(trained)
+            }
+            self._write_results(folder, journal)
+        self._say("export", summaries.export(exports[trained[-1]]), time.monotonic() - start)
+        return exports
+
+    def rows(self) -> list[HeadlineRow]:
+        """Return the rows of the headline table: what is known of each pick."""
+        return results.headline(Journal(self._need_folder()))
+
+    def verify_predictions(self) -> None:
+        """Measure networks that took no part in the search, to judge the predictions.
+
+        How many is `latency.check_samples`; 0 measures none.
+        """
+        from hwnas.study.stages import check_stage
+
+        with self._own() as folder:
+            journal = Journal(folder.path)
+            pricing = self._profile_stage(journal)
+            self._stage(journal, "checks", lambda: check_stage(self.context, pricing), None)
+            self._write_results(folder, journal)
+
+    def report(self, out: Path | None = None) -> Path:
+        """Write the HTML report; returns the file."""
+        from hwnas.study.reporting import write_report
+
+        start = time.monotonic()
+        path = write_report([self._need_folder()], out)
+        self._say("report", path.name, time.monotonic() - start)
+        return path
+
+    def bench(self, model: Path | str, *against: Path | str, rounds: int = 8) -> list[Bench]:
+        """Measure ONNX files in turns, and compare with what the table predicts."""
+        from hwnas.study.bench import bench
+
+        section = self.config.latency
+        files = [Path(each) for each in (model, *against)]
+        return bench(
+            files,
+            runtime=section.runtime.name,
+            rounds=rounds,
+            table=section.table,
+            progress=self._progress,
+        )
+
+    def predict(self, *models: Path | str | Architecture) -> list[Predicted]:
+        """Predict the latency of ONNX files, or of architectures of the space."""
+        from hwnas.study.bench import predict, predict_architectures
+
+        section = self.config.latency
+        files = [Path(each) for each in models if not isinstance(each, Architecture)]
+        architectures = [each for each in models if isinstance(each, Architecture)]
+        found: list[Predicted] = []
+        if files:
+            found += predict(files, runtime=section.runtime.name, table=section.table)
+        if architectures:
+            found += predict_architectures(self.context.space, self.pricing(), architectures)
+        return found
+
+    def pricing(self) -> Pricing:
+        """Return what predicts the latency of the space's networks, measuring first if needed."""
+        if self._pricing is None:
+            from hwnas.study.pricing import Pricing
+            from hwnas.study.tables import obtain
+
+            self._pricing = Pricing(self.context, obtain(self.context, self.folder, self._progress))
+        return self._pricing
+
+    def _export(
+        self,
+        folder: RunFolder,
+        journal: Journal,
+        pick: str,
+        out: Path | None,
+        *,
+        verify: bool = True,
+    ) -> Exported:
+        from hwnas.study.exporting import Exported
+        from hwnas.study.stages import export_stage
+
+        (architecture,) = chosen(journal, [pick])
+        key = f"export/{architecture.id}"
+        known = journal.get(key)
+        if out is not None or (known is not None and verify and known["measured_ms"] is None):
+            journal.forget(key)
+        pricing = self._profile_stage(journal)
+        work = functools.partial(
+            export_stage,
+            self.context,
+            folder.path,
+            journal,
+            architecture,
+            pricing,
+            pick,
+            out,
+            verify=verify,
+        )
+        return Exported.from_json(journal.once(key, work)[0])
+
+    def _profile_stage(self, journal: Journal) -> Pricing:
+        def work() -> dict[str, Any]:
+            return self.pricing().save(journal.path.parent)
+
+        self._stage(journal, "profile", work, lambda value: str(value["summary"]))
+        return self.pricing()
+
+    def _stage(
+        self,
+        journal: Journal,
+        key: str,
+        work: Callable[[], Any],
+        summary: Callable[[Any], str] | None,
+    ) -> Any:
+        """Do a stage unless it is finished; say what it found."""
+        value, seconds = journal.once(key, work)
+        if summary is not None:
+            self._say(key, summary(value), seconds)
+        return value
+
+    def _say(self, stage: str, summary: str, seconds: float) -> None:
+        if self._on_stage is not None and stage not in self._said:
+            self._said.add(stage)
+            self._on_stage(stage, summary, seconds)
+
+    def _new_or_own(self, out: Path | None, on_folder: Callable[[Path], None] | None) -> RunFolder:
+        """Return the study's run folder, locked; a new one where it has none."""
+        if self.folder is not None:
+            folder = self._own()
+        else:
+            path = out or new_run_path(self.config.name)
+            config = self.config.to_mapping()
+            folder = RunFolder.create(path, config, seed=self.config.seed, command=self.command)
+            self.folder = folder.path
+        if on_folder is not None:
+            on_folder(folder.path)
+        return folder
+
+    def _own(self) -> RunFolder:
+        """Return the study's run folder, locked."""
+        return RunFolder.open(self._need_folder(), self.config.to_mapping())
+
+    def _prepare_torch(self) -> None:
+        import torch
+
+        # Numbers too small to matter cost a hundred times as much as others on a CPU.
+        torch.set_flush_denormal(True)
+        if self.config.threads is not None:
+            torch.set_num_threads(self.config.threads)
+
+    def _need_folder(self) -> Path:
+        if self.folder is None:
+            raise UserInputError("this study has no run yet", "call search() first")
+        return self.folder
+
+    def _write_results(self, folder: RunFolder, journal: Journal) -> None:
+        found = results.collect(folder, journal, self.context.device.fingerprint.to_json())
+        found.write(folder.path / "results.json")

@@ -1,0 +1,41 @@
+"""One line for people on each finished stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hwnas.study.config import RunConfig
+    from hwnas.study.exporting import Exported
+
+
+def search(config: RunConfig, found: Mapping[str, Any]) -> str:
+    """Say how long the search was and how good its best candidate is."""
+    settings = config.search
+    length = (
+        f"{settings.trials} trials" if settings.loop == "trials" else f"{settings.epochs} epochs"
+    )
+    best = found["candidates"][0]
+    return (
+        f"{config.strategy.name} · {length} · {len(found['candidates'])} candidates compared · "
+        f"best {best['accuracy']:.1%}"
+    )
+
+
+def train(done: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many networks were trained and how good the best is on the test split."""
+    best = max(each["accuracy_test"] for each in done)
+    noun = "network" if len(done) == 1 else "networks"
+    return f"{len(done)} {noun} from scratch · {done[0]['epochs']} epochs · test up to {best:.1%}"
+
+
+def export(exported: Exported) -> str:
+    """Say what was written, how exact and how fast it is."""
+    parts = [Path(exported.onnx).name, f"opset {exported.opset}"]
+    if exported.max_abs_difference is not None:
+        parts.append(f"max |Δ| {exported.max_abs_difference:.0e} against torch")
+    if exported.measured_ms is not None:
+        parts.append(f"{exported.measured_ms:.3g} ms")
+    return " · ".join(parts)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+
+import pytest
+
+from hwnas.errors import InfeasibleConstraint, TableMismatch, UserInputError
+from hwnas.export.onnx import to_onnx
+from hwnas.latency.feasible import fastest, latency_range, require_feasible
+from hwnas.latency.kernels import fused_kernels
+from hwnas.latency.predictor import LatencyPredictor
+from hwnas.latency.table import LatencyTable
+from tests.latency.conftest import QUICK, graphs, invented_ms
+
+
+def test_a_network_costs_the_sum_of_its_kernels_where_that_is_the_truth(table, device, conv_chain):
+    predictor = LatencyPredictor(table, device, space="conv_chain")
+    for graph in graphs(conv_chain, 20, seed=1):
+        signatures = [k.signature for k in fused_kernels(to_onnx(graph), device.runtime)]
+        [found] = predictor.predict([graph])
+        assert found.ms == pytest.approx(sum(map(invented_ms, signatures)) + 0.002, rel=0.01)
+        assert found.kernels == len(signatures)
+        assert found.measured_share == 1.0
+        assert found.low_ms <= found.ms <= found.high_ms
+
+
+def test_predictions_do_not_depend_on_the_batch_they_are_asked_in(table, device, conv_chain):
+    predictor = LatencyPredictor(table, device)
+    several = graphs(conv_chain, 8, seed=1)
+    assert predictor.predict(several) == [predictor.predict([graph])[0] for graph in several]
+    assert predictor.predict([]) == []
+
+
+def test_an_explanation_adds_up_to_the_prediction(table, device, conv_chain):
+    predictor = LatencyPredictor(table, device)
+    for graph in graphs(conv_chain, 5, seed=1):
+        shares = predictor.explain(graph)
+        total = sum(each.ms for each in shares) + predictor.calibration.constant_ms
+        assert total == pytest.approx(predictor.predict([graph])[0].ms)
+        assert [each.ms for each in shares] == sorted((s.ms for s in shares), reverse=True)
+
+
+def test_a_file_costs_what_its_graph_costs(table, device, conv_chain):
+    predictor = LatencyPredictor(table, device)
+    for graph in graphs(conv_chain, 5, seed=1):
+        by_file = predictor.predict_kernels(fused_kernels(to_onnx(graph), device.runtime))
+        assert by_file.ms == pytest.approx(predictor.predict([graph])[0].ms)
+
+
+def forget_one(table, device, graph) -> str:
+    signature = fused_kernels(to_onnx(graph), device.runtime)[0].signature
+    del table.entries[signature]
+    return signature
+
+
+def test_an_unknown_kernel_is_named_and_never_zero(table, device, conv_chain):
+    graph = graphs(conv_chain, 1, seed=1)[0]
+    missing = forget_one(table, device, graph)
+    with pytest.raises(UserInputError) as error:
+        LatencyPredictor(table, device).predict([graph])
+    assert missing in error.value.message
+    assert "hwnas profile" in (error.value.hint or "")
+
+
+def test_an_unknown_kernel_is_measured_where_the_device_is_and_stays_in_the_table(
+    table, device, conv_chain, tmp_path
+):
+    graph = graphs(conv_chain, 1, seed=1)[0]
+    missing = forget_one(table, device, graph)
+    path = table.save(tmp_path / "table.json")
+    predictor = LatencyPredictor(table, device, on_miss="measure", protocol=QUICK)
+    assert predictor.predict([graph])[0].ms > 0
+    assert missing in LatencyTable.load(path).entries
+
+
+def test_a_table_of_another_device_does_not_predict(table, device):
+    table.fingerprint = replace(table.fingerprint, cpu="Cray-1")
+    with pytest.raises(TableMismatch, match="Cray-1"):
+        LatencyPredictor(table, device)
+
+
+def test_measuring_needs_a_device(table):
+    with pytest.raises(UserInputError, match="only be measured on a device"):
+        LatencyPredictor(table, on_miss="measure")
+
+
+def test_damaged_contexts_are_learned_again(table, device, conv_chain):
+    table.contexts = json.loads('{"unexpected": 1}')
+    predictor = LatencyPredictor(table, device)
+    assert predictor.predict(graphs(conv_chain, 1, seed=1))[0].ms > 0
+
+
+def test_the_fastest_architecture_is_no_slower_than_any_sampled(table, device, conv_chain):
+    predictor = LatencyPredictor(table, device, on_miss="measure", protocol=QUICK)
+    found = fastest(conv_chain, predictor, samples=16, neighbours=4, patience=2)
+    spread = latency_range(conv_chain, predictor, samples=16)
+    assert found.prediction.ms <= spread.least
+    assert spread.least <= spread.p10 <= spread.p50 <= spread.p90 <= spread.most
+    assert found.tried >= 16
+
+
+def test_an_impossible_budget_is_refused_with_the_fastest_latency(table, device, conv_chain):
+    predictor = LatencyPredictor(table, device, on_miss="measure", protocol=QUICK)
+    with pytest.raises(InfeasibleConstraint) as error:
+        require_feasible(conv_chain, predictor, 1e-6)
+    assert "fastest of" in error.value.message
+    assert error.value.exit_code == 4
+
+
+def test_a_budget_that_can_be_met_returns_an_architecture_that_does(table, device, conv_chain):
+    predictor = LatencyPredictor(table, device, on_miss="measure", protocol=QUICK)
+    middle = latency_range(conv_chain, predictor, samples=16).p50
+    found = require_feasible(conv_chain, predictor, middle)
+    assert found.prediction.ms <= middle
+    again = predictor.predict([conv_chain.graph(found.architecture)])[0]
+    assert again == found.prediction
+    assert conv_chain.neighbour(found.architecture, random.Random(0)) != found.architecture
