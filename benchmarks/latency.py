@@ -38,6 +38,8 @@ CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...], int]] = {
     "enas_micro": ("enas_micro", {}, (3, 32, 32), 10),
     "enas_micro of the recipe": ("enas_micro", {"layers": 3, "channels": 8}, (3, 32, 32), 10),
 }
+#: With fewer networks measured while calm, all are judged, and the rows say so.
+LEAST_CALM = 10
 HELD_OUT_SEED = 20_261_122
 
 
@@ -123,13 +125,17 @@ def rows_of(
         for each, graph in zip(architectures, graphs, strict=True)
     }
     passes = [measure_models(models, device, Stopwatch(device.runtime, protocol)) for _ in "ab"]
-    first, second = ([each[key].ms for key in models] for each in passes)
-    best = np.minimum(first, second)
-    prediction = Agreement.of([each.ms for each in predictions], list(best))
+    # Ground truth that was taken in a storm would be counted as an error of the prediction.
+    calm = [at for at, key in enumerate(models) if all(each[key].accepted for each in passes)]
+    used = calm if len(calm) >= LEAST_CALM else list(range(len(models)))
+    keys = list(models)
+    first, second = ([each[keys[at]].ms for at in used] for each in passes)
+    true = [min(pair) for pair in zip(first, second, strict=True)]
+    judged = [predictions[at] for at in used]
+    prediction = Agreement.of([each.ms for each in judged], true)
     floor = Agreement.of(first, second)
-    inside = [each.low_ms <= ms <= each.high_ms for each, ms in zip(predictions, best, strict=True)]
-    widths = [(each.high_ms - each.low_ms) / each.ms for each in predictions]
-    unclean = sum(result.accepted == 0 for each in passes for result in each.values())
+    inside = [each.low_ms <= ms <= each.high_ms for each, ms in zip(judged, true, strict=True)]
+    widths = [(each.high_ms - each.low_ms) / each.ms for each in judged]
     p20, p50, p80 = (float(each) for each in np.quantile(prediction.errors, [0.2, 0.5, 0.8]))
 
     def row(what: str, value: float, unit: str, **more: Any) -> dict[str, Any]:
@@ -146,7 +152,8 @@ def rows_of(
         row("… of these exact", float(np.mean(exact)) if exact else float("nan"), "share"),
         row("kernels measured on demand", len(table.entries) - known, "kernels"),
         row("prediction, everything known", seconds / len(graphs) * 1e3, "ms per network"),
-        row("networks measured in a storm", unclean / (2 * len(graphs)), "share"),
+        row("networks judged", len(used), "networks"),
+        row("… measured while calm in both passes", len(calm), "networks"),
     ]
 
 

@@ -16,18 +16,24 @@ from hwnas.latency._canonical import CanonicalGraph
 
 
 class Role(IntEnum):
-    """What became of a node. All but PLAIN have an output in the runtime's own layout."""
+    """What became of a node: what it reads, what it writes, and where it is computed."""
 
-    PLAIN = 0  #: the output has the ordinary layout
-    KERNEL = 1  #: starts a kernel without weights
+    PLAIN = 0  #: reads and writes the ordinary layout
+    KERNEL = 1  #: starts a kernel without weights, in the runtime's own layout
     WEIGHTED_KERNEL = 2  #: starts a kernel with weights: others may be absorbed into it
     ABSORBED_ONE = 3  #: absorbed, one operand: an activation
     ABSORBED_MORE = 4  #: absorbed, several operands: a sum
     ABSORBED_WEIGHTS = 5  #: absorbed, weights folded: a batch norm
     UNCLEAR = 6  #: its role does not follow from the roles of its inputs
+    FROM_PLAIN = 7  #: starts a kernel that reads the ordinary layout and writes the runtime's own
+    TO_PLAIN = 8  #: starts a kernel that reads the runtime's own layout and writes the ordinary
 
 
-_WEIGHTED = (int(Role.WEIGHTED_KERNEL), int(Role.ABSORBED_WEIGHTS))
+#: By role: 0 for the ordinary layout, 1 for the runtime's own.
+_READS = (0, 1, 1, 1, 1, 1, 1, 0, 1)
+_WRITES = (0, 1, 1, 1, 1, 1, 1, 1, 0)
+_IS_ABSORBED = (False, False, False, True, True, True, True, False, False)
+_HAS_WEIGHTS = (False, False, True, False, False, True, False, True, False)
 
 
 class Reach(NamedTuple):
@@ -51,6 +57,8 @@ REACHES = (
     Reach(-1, -1, fine=True),
 )
 LARGEST = len(REACHES) - 1
+#: Where ops with weights start: activations, sums and batch norms are fused into them.
+FIRST_WEIGHTED = REACHES.index(Reach(4, 0, fine=False))
 
 
 def role_key(graph: CanonicalGraph, roles: Sequence[int], index: int) -> tuple[Any, ...]:
@@ -62,9 +70,9 @@ def role_key(graph: CanonicalGraph, roles: Sequence[int], index: int) -> tuple[A
     node = graph.nodes[index]
     inputs = node.inputs
     if len(inputs) > 2:
-        return (node.form_id, *sorted({min(roles[i], 1) for i in inputs}))
-    if any(roles[i] == Role.PLAIN for i in inputs):
-        return (node.form_id, *[min(roles[i], 1) for i in inputs])
+        return (node.form_id, *sorted({_WRITES[roles[i]] for i in inputs}))
+    if not all(_WRITES[roles[i]] for i in inputs):
+        return (node.form_id, *[_WRITES[roles[i]] for i in inputs])
     return (node.form_id, *[(roles[i], fan(graph, i)) for i in inputs])
 
 
@@ -97,7 +105,7 @@ def context(
     if reach.up == 0:
         inputs: tuple[Any, ...] = ()
     elif reach.up == 1:
-        inputs = tuple([min(roles[i], 1) for i in node.inputs])
+        inputs = tuple([_WRITES[roles[i]] for i in node.inputs])
     else:
         inputs = tuple([(roles[i], fan(graph, i)) for i in node.inputs])
     below = (_readers(graph, roles, index),) if reach.down else ()
@@ -111,10 +119,9 @@ def _readers(graph: CanonicalGraph, roles: Sequence[int], index: int) -> tuple[i
     reads = fan(graph, index)
     readers = graph.consumers[index]
     if reads != 1:
-        return (reads, *sorted({min(roles[i], 1) for i in readers}))
-    # GlobalAveragePool and Flatten are one node: it reads one layout and writes another.
-    role, parts = roles[readers[0]], len(graph.nodes[readers[0]].form.types)
-    return (reads, role if role >= Role.ABSORBED_ONE else min(role, 1), parts)
+        return (reads, *sorted({_READS[roles[i]] for i in readers}))
+    role = roles[readers[0]]
+    return (reads, role if _IS_ABSORBED[role] else _READS[role])
 
 
 def _absorbed_below(
@@ -126,7 +133,7 @@ def _absorbed_below(
         if fan(graph, index) != 1:
             break
         reader = graph.consumers[index][0]
-        if roles[reader] < Role.ABSORBED_ONE:
+        if not _IS_ABSORBED[roles[reader]]:
             break
         node = graph.nodes[reader]
         others = [(at, i) for at, i in enumerate(node.inputs) if i != index]
@@ -141,7 +148,7 @@ def _absorbed_below(
 
 
 def _can_absorb(graph: CanonicalGraph, roles: Sequence[int], index: int) -> bool:
-    return roles[index] in _WEIGHTED and fan(graph, index) == 1
+    return _HAS_WEIGHTS[roles[index]] and fan(graph, index) == 1
 
 
 def _up(graph: CanonicalGraph, roles: Sequence[int], index: int, steps: int) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -27,6 +27,7 @@ from hwnas.export.onnx import to_onnx
 from hwnas.graph import Graph
 from hwnas.latency._canonical import CanonicalGraph, OpForms, canonical, names_of
 from hwnas.latency._context import (
+    FIRST_WEIGHTED,
     LARGEST,
     REACHES,
     Reach,
@@ -49,7 +50,7 @@ AUDIT_EVERY = 50
 MAX_EXAMPLES = 512
 
 #: A name that the exporter gave, and one that the runtime has derived from it.
-_PLAIN_NAME = re.compile(r"^(?:n\d+(?:\.\d+)?|logits)$")
+_PLAIN_NAME = re.compile(r"^(?:n\d+(?:\.\d+)?|input|logits)$")
 _NAME = re.compile(r"^(n\d+)(?:\.\d+)?(?:_\w+)?$")
 
 
@@ -203,8 +204,10 @@ class Decomposer:
     def _keys(self, shape: CanonicalGraph, roles: Sequence[int]) -> Iterator[Key]:
         reaches = self._reaches
         for index, node in enumerate(shape.nodes):
-            reach = REACHES[reaches.get(node.form.kind, 0)]
-            yield context(shape, roles, index, reach)
+            kind = node.form.kind
+            if kind not in reaches:
+                reaches[kind] = FIRST_WEIGHTED if node.form.has_weights else 0
+            yield context(shape, roles, index, REACHES[reaches[kind]])
 
     def _is_due_for_audit(self) -> bool:
         self._since_audit += 1
@@ -265,7 +268,7 @@ class Decomposer:
 
     def _grow(self, kind: str) -> None:
         """Enlarge the neighbourhood of a kind until it explains all examples."""
-        reach = self._reaches.get(kind, 0)
+        reach = self._reaches[kind]
         while reach < LARGEST:
             reach += 1
             learned = self._contexts_of(kind, REACHES[reach])
@@ -302,10 +305,10 @@ class Decomposer:
         types = self.runtime.tensor_types(optimised)
         names = {**names_of(shape.place), "input": 0}
         names["logits"] = shape.place[graph.expanded().outputs[0]]
-        starts: set[int] = {0}
         owned: list[list[int]] = [[] for _ in shape.nodes]
         is_plain: list[bool | None] = [None] * len(shape.nodes)
         is_plain[0] = True
+        reads_plain = {0: True}
         kernels = [(_owner(node, names), node, k) for node, k in kernels_of(optimised, types)]
         own_name = {named for named, _, k in kernels if not _is_reorder(k)}
         for named, node, kernel in kernels:
@@ -317,10 +320,10 @@ class Decomposer:
                 continue
             start = _anchor(shape, named, kernel.op_type, own_name)
             owned[start].append(number)
-            starts.add(start)
             is_plain[named] = bool(_PLAIN_NAME.match(node.output[0]))
+            reads_plain.setdefault(start, bool(_PLAIN_NAME.match(node.input[0])))
         outcomes = [tuple(sorted(each)) for each in owned]
-        return outcomes, _roles(shape, _complete(shape, is_plain), starts)
+        return outcomes, _roles(shape, _complete(shape, is_plain), reads_plain)
 
 
 def _owner(node: Any, names: dict[str, int]) -> int:
@@ -379,13 +382,24 @@ def _complete(shape: CanonicalGraph, is_plain: Sequence[bool | None]) -> list[bo
     return result
 
 
-def _roles(shape: CanonicalGraph, is_plain: Sequence[bool], starts: set[int]) -> list[int]:
+def _roles(
+    shape: CanonicalGraph, is_plain: Sequence[bool], reads_plain: Mapping[int, bool]
+) -> list[int]:
+    """Return the role of each node.
+
+    Args:
+        shape: The graph.
+        is_plain: For each node, whether its output has the ordinary layout.
+        reads_plain: For each node that starts a kernel, whether that reads the ordinary layout.
+    """
     roles: list[int] = []
     for index, node in enumerate(shape.nodes):
         has_weights = node.form.has_weights
         if is_plain[index]:
-            role = Role.PLAIN
-        elif index in starts:
+            role = Role.PLAIN if reads_plain.get(index, True) else Role.TO_PLAIN
+        elif reads_plain.get(index, False):
+            role = Role.FROM_PLAIN
+        elif index in reads_plain:
             role = Role.WEIGHTED_KERNEL if has_weights else Role.KERNEL
         elif has_weights:
             role = Role.ABSORBED_WEIGHTS

@@ -19,14 +19,14 @@ from hwnas.latency.decompose import Decomposer, Decomposition
 from hwnas.latency.device import Device
 from hwnas.latency.kernels import Kernel
 from hwnas.latency.profiler import decomposer_state, measure_kernels
-from hwnas.latency.table import LatencyTable, short_id
+from hwnas.latency.table import LatencyTable, NetworkEntry, short_id
 from hwnas.latency.timing import Protocol, Stopwatch
 
 Integers: TypeAlias = "np.ndarray[Any, np.dtype[np.int32]]"
 Offsets: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 
-#: A space's own networks are used alone for its calibration if there are so many.
-ENOUGH_OWN_NETWORKS = 12
+#: The best networks are used alone for a calibration if there are so many.
+ENOUGH_NETWORKS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,14 +253,29 @@ def calibrate(table: LatencyTable, space: str | None = None) -> Calibration:
     signatures = {short_id(signature): signature for signature in table.entries}
     kernels = {each: Kernel.parse(text) for each, text in signatures.items()}
     own_ms = {each: table.ms_of(text) for each, text in signatures.items()}
-    own = [each for each in table.networks if each.space == space]
-    networks = own if len(own) >= ENOUGH_OWN_NETWORKS else table.networks
-    samples = []
-    for network in networks:
-        # A network whose kernels are not all in the table says nothing about their sum.
-        if all(each in kernels for each in network.kernels):
-            samples.append(_sample_of(network.kernels, kernels, own_ms, network.ms))
+    # A network whose kernels are not all in the table says nothing about their sum.
+    usable = [each for each in table.networks if all(k in kernels for k in each.kernels)]
+    samples = [
+        _sample_of(each.kernels, kernels, own_ms, each.ms) for each in _choose(usable, space)
+    ]
     return calibration.fit(samples, table.overhead_ms, table.fingerprint.cache_kib / 1024)
+
+
+def _choose(networks: Sequence[NetworkEntry], space: str | None) -> Sequence[NetworkEntry]:
+    """Return the networks to calibrate with: clean ones before others, own before foreign.
+
+    Times that were taken while the machine was never calm are too long, by a quarter and more: they
+    are used only if there is nothing else.
+    """
+    clean = [each for each in networks if each.accepted]
+    for candidates in (
+        [each for each in clean if each.space == space],
+        clean,
+        [each for each in networks if each.space == space],
+    ):
+        if len(candidates) >= ENOUGH_NETWORKS:
+            return candidates
+    return networks
 
 
 def _sample_of(

@@ -15,7 +15,7 @@ def descend(
     space: SearchSpace,
     start: Architecture,
     cost: Callable[[Sequence[Architecture]], Sequence[float]],
-    rounds: int = 4,
+    rounds: int = 3,
 ) -> tuple[Architecture, float]:
     """Lower a cost by changing one decision at a time until no single change helps.
 
@@ -57,6 +57,13 @@ def _with(
     space: SearchSpace, architecture: Architecture, name: str, answer: Answer
 ) -> Architecture:
     """Return a copy with one answer changed; what no longer fits gets its first option."""
+    changed = Architecture({**architecture, name: answer})
+    try:
+        space.graph(changed)
+    except UserInputError:
+        pass  # other decisions come up after this one, or other options
+    else:
+        return changed
 
     def reply(decision: Decision) -> Answer:
         if decision.name == name:

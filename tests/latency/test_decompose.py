@@ -73,8 +73,17 @@ def test_without_a_device_an_unknown_graph_is_an_error_not_a_guess(enas_micro: S
     assert "hwnas profile" in (error.value.hint or "")
 
 
-def test_the_neighbourhood_of_convolutions_grows_to_see_fused_activations(learned: Decomposer):
-    assert learned.state().reaches["Conv"] > 0
+def test_a_neighbourhood_that_is_too_small_grows_until_it_explains_what_the_runtime_does(
+    device: Device, conv_chain: SearchSpace
+):
+    decomposer = Decomposer(device.runtime, audit_every=0)
+    decomposer._reaches["Conv"] = 0  # does not see the activation that is fused
+    networks = graphs(conv_chain, 20, seed=1)
+    for graph in networks:
+        decomposer.learn(graph)
+    assert decomposer.state().reaches["Conv"] > 0
+    for graph in networks:
+        assert signatures(decomposer, decomposer.look_up(graph)) == truth(graph, device)
 
 
 def test_every_kernel_is_attributed_to_a_node_of_the_expanded_graph(learned, conv_chain):

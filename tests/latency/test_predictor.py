@@ -117,3 +117,16 @@ def test_a_budget_that_can_be_met_returns_an_architecture_that_does(table, devic
     again = predictor.predict([conv_chain.graph(found.architecture)])[0]
     assert again == found.prediction
     assert conv_chain.neighbour(found.architecture, random.Random(0)) != found.architecture
+
+
+def test_networks_measured_in_a_storm_do_not_spoil_the_calibration(table, device, conv_chain):
+    graph = graphs(conv_chain, 1, seed=1)[0]
+    before = LatencyPredictor(table, device, space="conv_chain").predict([graph])[0]
+    stormy = [
+        replace(each, id=f"{each.id}x", ms=2 * each.ms, accepted=0) for each in table.networks
+    ]
+    table.networks += stormy
+    after = LatencyPredictor(table, device, space="conv_chain").predict([graph])[0]
+    assert after == before
+    table.networks = stormy
+    assert LatencyPredictor(table, device).predict([graph])[0].ms > 1.5 * before.ms
