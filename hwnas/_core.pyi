@@ -11,7 +11,7 @@ class TimingStatistics(TypedDict):
     Exists for type checkers only: at run time the value is a plain `dict`.
 
     Attributes:
-        anchor_clean: time of the anchor on an undisturbed machine, the 10 % quantile of all anchors.
+        anchor_clean: time of the anchor on an undisturbed machine: 10 % quantile of all anchors.
         accepted: number of samples whose both anchors are within tolerance of `anchor_clean`.
         minimum: least accepted sample, or least of all samples where `accepted` is 0.
         median: median of the same samples as `minimum`.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from hwnas.engine.progress import Progress, Silent
 from hwnas.errors import HwnasError, UserInputError
 from hwnas.latency.device import Device
-from hwnas.latency.kernels import Kernel, fused_kernels
-from hwnas.latency.predictor import calibrate
+from hwnas.latency.kernels import fused_kernels
+from hwnas.latency.predictor import LatencyPredictor
 from hwnas.latency.table import LatencyTable, find_table
 from hwnas.study.tables import FILE
 
@@ -245,18 +245,11 @@ def predict_model(name: str, model: ModelProto, device: Device, table: LatencyTa
     known = sum(kernel.signature in table.entries for kernel in kernels)
     ms = low = high = None
     if not missing:
-        calibration = calibrate(table)
-        ms = calibration.constant_ms + sum(
-            _effective(kernel, table, calibration) for kernel in kernels
-        )
-        margin = calibration.margin(_COVERAGE)
-        if math.isfinite(margin):
-            low, high = ms * max(0.0, 1 - margin), ms * (1 + margin)
+        prediction = LatencyPredictor(table, device, coverage=_COVERAGE).predict_kernels(kernels)
+        ms = prediction.ms
+        if math.isfinite(prediction.high_ms):
+            low, high = prediction.low_ms, prediction.high_ms
     return Predicted(name, ms, low, high, len(kernels), known, missing, str(table.path))
-
-
-def _effective(kernel: Kernel, table: LatencyTable, calibration: Any) -> float:
-    return float(calibration.kernel_ms(kernel.family, table.ms_of(kernel.signature)))
 
 
 def _try_predict(path: Path, model: ModelProto, device: Device, table: str) -> Predicted | str:

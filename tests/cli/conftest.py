@@ -121,3 +121,9 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory, table: Path) -> Path:
     study.export()
     study.report()
     return path
+
+
+@pytest.fixture(autouse=True)
+def no_table_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this user has measured must not decide what a test sees."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))

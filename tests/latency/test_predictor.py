@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import json
-import random
 from dataclasses import replace
 
 import pytest
 
-from hwnas.errors import InfeasibleConstraint, TableMismatch, UserInputError
+from hwnas.errors import TableMismatch, UserInputError
 from hwnas.export.onnx import to_onnx
-from hwnas.latency.feasible import fastest, latency_range, require_feasible
 from hwnas.latency.kernels import fused_kernels
 from hwnas.latency.predictor import LatencyPredictor
 from hwnas.latency.table import LatencyTable
@@ -90,33 +88,6 @@ def test_damaged_contexts_are_learned_again(table, device, conv_chain):
     table.contexts = json.loads('{"unexpected": 1}')
     predictor = LatencyPredictor(table, device)
     assert predictor.predict(graphs(conv_chain, 1, seed=1))[0].ms > 0
-
-
-def test_the_fastest_architecture_is_no_slower_than_any_sampled(table, device, conv_chain):
-    predictor = LatencyPredictor(table, device, on_miss="measure", protocol=QUICK)
-    found = fastest(conv_chain, predictor, samples=16, neighbours=4, patience=2)
-    spread = latency_range(conv_chain, predictor, samples=16)
-    assert found.prediction.ms <= spread.least
-    assert spread.least <= spread.p10 <= spread.p50 <= spread.p90 <= spread.most
-    assert found.tried >= 16
-
-
-def test_an_impossible_budget_is_refused_with_the_fastest_latency(table, device, conv_chain):
-    predictor = LatencyPredictor(table, device, on_miss="measure", protocol=QUICK)
-    with pytest.raises(InfeasibleConstraint) as error:
-        require_feasible(conv_chain, predictor, 1e-6)
-    assert "fastest of" in error.value.message
-    assert error.value.exit_code == 4
-
-
-def test_a_budget_that_can_be_met_returns_an_architecture_that_does(table, device, conv_chain):
-    predictor = LatencyPredictor(table, device, on_miss="measure", protocol=QUICK)
-    middle = latency_range(conv_chain, predictor, samples=16).p50
-    found = require_feasible(conv_chain, predictor, middle)
-    assert found.prediction.ms <= middle
-    again = predictor.predict([conv_chain.graph(found.architecture)])[0]
-    assert again == found.prediction
-    assert conv_chain.neighbour(found.architecture, random.Random(0)) != found.architecture
 
 
 def test_networks_measured_in_a_storm_do_not_spoil_the_calibration(table, device, conv_chain):
