@@ -38,6 +38,7 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
+        self.plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
         self.package = package
         self._plugins: dict[str, type[T]] = {}
         self._is_loaded = False
@@ -75,7 +76,7 @@ class Registry(Generic[T]):
         except KeyError:
             raise UserInputError(
                 f"unknown {self.kind} {name!r}",
-                f"{nearest(name, self._plugins)} List all with: hwnas ls {self.kind}s",
+                f"{nearest(name, self._plugins)} List all with: hwnas ls {self.plural}",
             ) from None
 
     def names(self) -> list[str]:

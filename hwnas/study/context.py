@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,28 @@ from hwnas.study.config import RunConfig
 
 if TYPE_CHECKING:
     from hwnas.latency.device import Device
+
+
+@contextmanager
+def training_mode(threads: int | None) -> Iterator[None]:
+    """Let torch train with a number of threads and without denormal numbers; then put it back.
+
+    Numbers too small to matter cost a hundred times as much as others on a CPU.
+
+    Args:
+        threads: None leaves torch's own choice.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
 
 
 class Context:

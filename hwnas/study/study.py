@@ -15,7 +15,7 @@ from hwnas.graph.architecture import Architecture
 from hwnas.report.results import HeadlineRow
 from hwnas.study import results, summaries
 from hwnas.study.config import RunConfig
-from hwnas.study.context import Context
+from hwnas.study.context import Context, training_mode
 from hwnas.study.journal import Journal
 from hwnas.study.load import load_config
 from hwnas.study.outcome import OnStage, SearchResult, new_run_path
@@ -138,10 +138,9 @@ class Study:
         """
         from hwnas.study.stages import search_stage
 
-        self._prepare_torch()
         # Missing data must not come out after minutes of profiling.
         self.context.dataset.train  # noqa: B018
-        with self._new_or_own(out, on_folder) as folder:
+        with training_mode(self.config.threads), self._new_or_own(out, on_folder) as folder:
             journal = Journal(folder.path)
             pricing = self._profile_stage(journal)
             budget = self._stage(journal, "budget", lambda: self.feasibility().to_json(), None)
@@ -179,11 +178,10 @@ class Study:
         """
         from hwnas.study.stages import train_stage
 
-        self._prepare_torch()
         settings = self.config.train
         if epochs is not None:
             settings = settings.model_copy(update={"epochs": epochs})
-        with self._own() as folder:
+        with training_mode(self.config.threads), self._own() as folder:
             journal = Journal(folder.path)
             start, done = time.monotonic(), []
             for architecture in chosen(journal, picks or settings.picks):
@@ -380,14 +378,6 @@ class Study:
     def _own(self) -> RunFolder:
         """Return the study's run folder, locked."""
         return RunFolder.open(self._need_folder(), self.config.to_mapping())
-
-    def _prepare_torch(self) -> None:
-        import torch
-
-        # Numbers too small to matter cost a hundred times as much as others on a CPU.
-        torch.set_flush_denormal(True)
-        if self.config.threads is not None:
-            torch.set_num_threads(self.config.threads)
 
     def _need_folder(self) -> Path:
         if self.folder is None:
