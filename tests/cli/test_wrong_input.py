@@ -26,7 +26,7 @@ def assert_refused(ran: Ran, code: int, *texts: str) -> None:
     [
         (["serach"], ["No such command 'serach'", "'search'"]),
         (["search", "digits_demo", "--sed", "1"], ["--sed", "--seed"]),
-        (["search", "digits_demo", "--seed", "x"], ["--seed", "'x'"]),
+        (["search", "digits_demo", "--seed", "x"], ["--seed", "valid integer"]),
         (["init", "digits_demo"], ["FILE"]),
     ],
 )
@@ -128,7 +128,7 @@ def test_an_interrupt_exits_with_130(hwnas: Hwnas, monkeypatch: pytest.MonkeyPat
 
 
 def test_missing_data_is_found_before_anything_else_is_done(hwnas: Hwnas, tmp_path: Path) -> None:
-    ran = hwnas("search", "cifar10_random", "--set", f"data.folder={tmp_path}/none")
+    ran = hwnas("search", "cifar10_enas_micro", "--set", f"data.folder={tmp_path}/none")
     assert ran.code == 3
     assert "cifar10-train.parquet" in ran.err
     assert not (tmp_path / "runs").exists()

@@ -37,10 +37,10 @@ def test_the_python_twin_does_all_that_the_command_line_does(study: Study, tmp_p
     assert len(results.prediction_checks) == 2
     assert results.kernels
     assert results.drawings
-    assert sum(kernel.ms for kernel in results.kernels) == pytest.approx(
-        results.chosen_row.predicted.ms,
-        rel=0.5,  # type: ignore[union-attr]
-    )
+    row = results.chosen_row
+    assert row is not None
+    assert row.predicted is not None
+    assert 0 < sum(kernel.ms for kernel in results.kernels) <= 1.001 * row.predicted.ms
     onnx = tmp_path / "run/best.onnx"
     assert study.bench(onnx, rounds=1)[0].ms > 0
     architecture = study.context.space.sample(random.Random(0))
