@@ -36,11 +36,16 @@ from hwnas.spaces import SPACES, SearchSpace
 CASES: dict[str, tuple[str, dict[str, Any], tuple[int, ...], int]] = {
     "conv_chain": ("conv_chain", {}, (1, 8, 8), 10),
     "enas_micro": ("enas_micro", {}, (3, 32, 32), 10),
-    "enas_micro of the recipe": ("enas_micro", {"layers": 3, "channels": 8}, (3, 32, 32), 10),
+    "enas_micro of the recipe": (
+        "enas_micro",
+        {"layers": 2, "channels": 16, "stem_multiplier": 1},
+        (3, 32, 32),
+        10,
+    ),
 }
 #: With fewer networks measured while calm, all are judged, and the rows say so.
 LEAST_CALM = 10
-HELD_OUT_SEED = 20_261_122
+HELD_OUT_SEED = 7_301_948
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def is_profiled(case: str, table: LatencyTable) -> bool:
 
 def held_out(space: SearchSpace, table: LatencyTable, count: int) -> list[Architecture]:
     """Sample architectures that were neither measured nor decomposed while profiling."""
-    profiled = {each.id for each in table.networks}
+    profiled = {each.id.split("/")[-1] for each in table.networks}
     for record in table.provenance:
         rng = random.Random(record.get("seed", 0))
         profiled |= {space.sample(rng).id for _ in range(3 * record.get("sampled_networks", 0))}

@@ -6,6 +6,8 @@ import importlib.util
 import os
 import random
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before numpy or torch is imported: with two workers on two cores, more threads only wait.
@@ -81,3 +83,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if reason is not None:
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(autouse=True)
+def _keep_denormals() -> Iterator[None]:
+    """Undo what ONNX Runtime does to the calling thread of every test that measures.
+
+    Its sessions make the processor flush denormals, which changes the numbers of later tests.
+    """
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)

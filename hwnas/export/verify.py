@@ -53,8 +53,6 @@ def parity(model: ModelProto, reference: Callable[[Array], Array], images: Array
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Only the first session of a process decides about denormals, and this may be the first.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     try:
         session = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]

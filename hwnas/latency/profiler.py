@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -211,12 +212,14 @@ def _same(run: Run) -> Run:
 
 def _sample(space: SearchSpace, count: int, seed: int) -> dict[str, Any]:
     """Sample distinct architectures; fewer where the space is small."""
+    # An architecture has the same id in two settings of a space, but is two networks.
+    settings = [space.config.model_dump(mode="json"), space.input_shape, space.classes]
+    prefix = short_id(json.dumps(settings))
     rng = random.Random(seed)
     graphs: dict[str, Any] = {}
     for _ in range(10 * count):
         if len(graphs) >= count:
             break
         architecture = space.sample(rng)
-        if architecture.id not in graphs:
-            graphs[architecture.id] = space.graph(architecture)
+        graphs.setdefault(f"{prefix}/{architecture.id}", space.graph(architecture))
     return graphs

@@ -176,6 +176,7 @@ class Stopwatch:
                 run()
             cpu = time.thread_time_ns() - cpu
             wall = time.perf_counter_ns() - wall
+            self._anchor()  # brings back what a large run has evicted from the caches
             after = self._time_anchor()
             samples.cpu.append(cpu / repeats)
             samples.wall.append(wall / repeats)
