@@ -55,7 +55,7 @@ def test_known_graphs_are_decomposed_without_export(learned, conv_chain, monkeyp
     def refuse(*args, **kwargs):
         raise AssertionError("exported")
 
-    monkeypatch.setattr(decompose, "to_onnx", refuse)
+    monkeypatch.setattr(decompose, "observe", refuse)
     for graph in graphs(conv_chain, 10, seed=1):
         assert learned.decompose(graph).kernels
 
