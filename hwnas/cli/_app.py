@@ -42,7 +42,7 @@ def build() -> typer.Typer:
         name="hwnas",
         help="Find neural networks that are as accurate as possible within a latency budget on "
         "your hardware.",
-        epilog=_epilog(("hwnas demo", "hwnas search cifar10_enas_micro --max-latency-ms 2.5")),
+        epilog=_epilog(("hwnas demo", "hwnas search cifar10_enas_micro --max-latency-ms 0.31")),
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

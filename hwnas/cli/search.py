@@ -26,7 +26,7 @@ from hwnas.errors import UserInputError
 VERB = Verb(
     order=60,
     examples=(
-        "hwnas search cifar10_enas_micro --max-latency-ms 2.5 --seed 1",
+        "hwnas search cifar10_enas_micro --max-latency-ms 0.31 --seed 1",
         "hwnas search --resume runs/2026-11-22-digits-a1b2",
     ),
 )
