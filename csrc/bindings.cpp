@@ -58,7 +58,8 @@ Vector<double> sum_latencies(const Vector<double>& table, const Vector<std::int3
 }
 
 py::dict timing_statistics(const Vector<double>& samples, const Vector<double>& anchor_before,
-                           const Vector<double>& anchor_after, double tolerance) {
+                           const Vector<double>& anchor_after, double tolerance,
+                           double anchor_clean) {
     require_vector("samples", samples);
     require_length("anchor_before", anchor_before, samples.shape(0));
     require_length("anchor_after", anchor_after, samples.shape(0));
@@ -66,7 +67,8 @@ py::dict timing_statistics(const Vector<double>& samples, const Vector<double>& 
     {
         const py::gil_scoped_release unlocked;
         found = hwnas::timing_statistics(samples.data(), anchor_before.data(), anchor_after.data(),
-                                         static_cast<std::size_t>(samples.shape(0)), tolerance);
+                                         static_cast<std::size_t>(samples.shape(0)), tolerance,
+                                         anchor_clean);
     }
     py::dict result;
     result["anchor_clean"] = found.anchor_clean;
@@ -85,6 +87,6 @@ PYBIND11_MODULE(_core, m) {
     m.def("sum_latencies", &sum_latencies, py::arg("table"), py::arg("kernel_ids"),
           py::arg("offsets"), "Sum table entries per architecture; see hwnas/_core.pyi.");
     m.def("timing_statistics", &timing_statistics, py::arg("samples"), py::arg("anchor_before"),
-          py::arg("anchor_after"), py::arg("tolerance"),
+          py::arg("anchor_after"), py::arg("tolerance"), py::arg("anchor_clean") = 0.0,
           "Summarise anchor-gated timings; see hwnas/_core.pyi.");
 }

@@ -57,6 +57,7 @@ def timing_statistics(
     anchor_before: NDArray[np.float64],
     anchor_after: NDArray[np.float64],
     tolerance: float,
+    anchor_clean: float = 0.0,
 ) -> TimingStatistics:
     """Summarise the samples that were taken while the machine ran at its clean speed.
 
@@ -68,6 +69,8 @@ def timing_statistics(
         samples: `[N]` measured times, in any unit.
         anchor_before: `[N]` time of the anchor kernel just before each sample.
         anchor_after: `[N]` time of the anchor kernel just after each sample.
+        anchor_clean: time of the undisturbed anchor, in the same unit; 0 to take the 10 %
+            quantile of the anchors given here.
         tolerance: how much slower than clean an anchor may be, as a fraction (0.06 is 6 %).
 
     Returns:

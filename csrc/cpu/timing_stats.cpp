@@ -43,7 +43,7 @@ double quantile(const std::vector<double>& sorted, double q) {
 
 TimingStatistics timing_statistics(const double* samples, const double* anchor_before,
                                    const double* anchor_after, std::size_t count,
-                                   double tolerance) {
+                                   double tolerance, double anchor_clean) {
     if (count == 0) {
         throw std::invalid_argument("samples is empty: at least one timing is needed");
     }
@@ -57,7 +57,9 @@ TimingStatistics timing_statistics(const double* samples, const double* anchor_b
     check_time("anchor_after", anchor_after, count);
 
     TimingStatistics result{};
-    result.anchor_clean = clean_speed(anchor_before, anchor_after, count);
+    check_time("anchor_clean", &anchor_clean, 1);
+    result.anchor_clean =
+        anchor_clean > 0.0 ? anchor_clean : clean_speed(anchor_before, anchor_after, count);
     const double limit = result.anchor_clean * (1.0 + tolerance);
     std::vector<double> kept;
     kept.reserve(count);

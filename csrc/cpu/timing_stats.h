@@ -22,7 +22,8 @@ struct TimingStatistics {
 
 // Gates `count` samples by their anchors and summarises those that pass.
 //
-// `anchor_clean` is the 10 % quantile of all `2 * count` anchor times, taken as an observed value
+// Where the caller knows how fast the undisturbed anchor is, from more anchors than these, it gives
+// that as `anchor_clean`. If that is 0, it is the 10 % quantile of all `2 * count` anchor times, taken as an observed value
 // (the one of rank ceil(0.1 * 2 * count)): as long as a tenth of the run was undisturbed it is a
 // clean time, and a single timer glitch in a long run does not move it. A sample is accepted if
 // neither anchor is slower than anchor_clean * (1 + tolerance). Other quantiles interpolate
@@ -32,6 +33,6 @@ struct TimingStatistics {
 // sample, or a time or the tolerance is negative, NaN or infinite.
 TimingStatistics timing_statistics(const double* samples, const double* anchor_before,
                                    const double* anchor_after, std::size_t count,
-                                   double tolerance);
+                                   double tolerance, double anchor_clean = 0.0);
 
 }  // namespace hwnas

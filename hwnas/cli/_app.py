@@ -33,6 +33,7 @@ def run() -> None:
     """Run the command line and exit with its code."""
     # `kill` and a closing terminal end a run as Ctrl-C does: with the command that resumes it.
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
     build()(prog_name="hwnas")
 
 

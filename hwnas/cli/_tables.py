@@ -54,7 +54,9 @@ def candidates_table(candidates: Sequence[Candidate], budget_ms: float | None) -
             milliseconds(None if predicted is None else predicted.ms),
             interval,
         )
-    table.caption = f"accuracy with shared weights, on validation images{_budget(budget_ms)}"
+    is_inherited = any(each.is_inherited for each in candidates)
+    weights = "with shared weights" if is_inherited else "after its own training"
+    table.caption = f"accuracy {weights}, on validation images{_budget(budget_ms)}"
     table.caption_justify = "left"
     if len(candidates) > _SHOWN:
         table.caption += f"; {len(candidates) - _SHOWN} more in results.json"

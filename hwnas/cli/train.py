@@ -45,7 +45,11 @@ def command(
 
     study = Study.open(run, progress=progress_for(session), on_stage=session.stage)
     session.resume_command = command_line(
-        "hwnas", "train", run, *(word for each in pick or () for word in ("--pick", each))
+        "hwnas",
+        "train",
+        run,
+        *(word for each in pick or () for word in ("--pick", each)),
+        *(() if epochs is None else ("--epochs", epochs)),
     )
     session.start(study.title())
     rows = study.train(pick, epochs=epochs, again=again)

@@ -10,6 +10,14 @@ from hwnas.registry import PluginConfig
 from hwnas.supernet.config import OptimiserConfig
 
 
+class SearchOptimiserConfig(OptimiserConfig):
+    """SGD with the warm restarts of ENAS micro's search: cosines of 10, 20, 40 … epochs."""
+
+    first_period: int | None = Field(
+        10, ge=1, description="epochs of the first cosine; null: one cosine over all epochs"
+    )
+
+
 class SearchConfig(PluginConfig):
     """How long to search and with how much data a step.
 
@@ -30,8 +38,8 @@ class SearchConfig(PluginConfig):
     children_per_step: int = Field(
         1, ge=1, description="one_shot: children a training step; their losses are averaged"
     )
-    optimiser: OptimiserConfig = Field(
-        default_factory=lambda: OptimiserConfig(first_period=10),
+    optimiser: SearchOptimiserConfig = Field(
+        default_factory=SearchOptimiserConfig,
         description="one_shot: how the shared weights are trained",
     )
     controller_steps: int = Field(

@@ -42,7 +42,7 @@ def to_onnx(
         name: Name of the ONNX graph.
 
     Returns:
-        A checked model with the input ``input`` `[N, C, H, W]` and the output ``logits``.
+        A model with the input ``input`` `[N, C, H, W]` and the output ``logits``.
 
     Raises:
         HwnasError: A weight is missing or has another shape.

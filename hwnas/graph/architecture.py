@@ -73,7 +73,8 @@ class Architecture(Mapping[str, Answer]):
         if not isinstance(value, Mapping):
             raise UserInputError(f"an architecture is a JSON object, not {type(value).__name__}")
         for name, answer in value.items():
-            if not isinstance(answer, (str, int, float, list)):
+            is_subset = isinstance(answer, list) and all(type(each) is int for each in answer)
+            if not is_subset and not isinstance(answer, (str, int, float)):
                 raise UserInputError(f"architecture: {name}: {answer!r} cannot be an answer")
         return cls({k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
 

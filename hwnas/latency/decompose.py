@@ -130,6 +130,7 @@ class Decomposer:
             _tuples(key): tuple(value) for key, value in state.contexts
         }
         self._networks = state.networks
+        self._is_inherited = state.networks > 0
         self._examples: list[_Example] = []
         self._audit_every = audit_every
         self._since_audit = 0
@@ -257,8 +258,23 @@ class Decomposer:
             outcome = example.outcomes[index]
             if self._contexts.setdefault(key, outcome) != outcome:
                 grown.add(example.graph.nodes[index].form.kind)
+        if grown and self._is_inherited:
+            self._start_again()
+            return
         for kind in grown:
             self._grow(kind)
+
+    def _start_again(self) -> None:
+        """Forget what was loaded: it is contradicted, and the networks behind it are not here.
+
+        A neighbourhood that explains only the networks of this session might be too small for
+        those. Look-ups are trusted again after `MIN_NETWORKS` networks.
+        """
+        self._is_inherited = False
+        self._contexts.clear()
+        self._networks = len(self._examples)
+        for example in self._examples:
+            self._teach(example)
 
     def _grow(self, kind: str) -> None:
         """Enlarge the neighbourhood of a kind until it explains all examples."""

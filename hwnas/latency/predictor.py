@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -38,7 +37,6 @@ class Prediction:
         low_ms: Lower end of the interval.
         high_ms: Upper end; infinite where too few networks were measured to say.
         coverage: Share of new networks that the interval is made to contain.
-        measured_share: Share of `ms` that rests on measured kernels.
         kernels: How many kernels the network runs.
     """
 
@@ -46,7 +44,6 @@ class Prediction:
     low_ms: float
     high_ms: float
     coverage: float
-    measured_share: float
     kernels: int
 
 
@@ -195,7 +192,6 @@ class LatencyPredictor:
             low_ms=ms * max(0.0, 1 - margin),
             high_ms=ms * (1 + margin),
             coverage=self.coverage,
-            measured_share=1.0,
             kernels=kernels,
         )
 
@@ -239,7 +235,10 @@ class LatencyPredictor:
                 f"{'; '.join(signatures[:3])}{more}",
                 "measure them with: hwnas profile",
             )
+        overhead_ms = self.table.overhead_ms
         measure_kernels(signatures, self.table, Stopwatch(self.device.runtime, self._protocol))
+        # The calibration was fitted with the old one; a search that is resumed must refit the same.
+        self.table.overhead_ms = overhead_ms or self.table.overhead_ms
         self.save()
 
 
@@ -292,13 +291,3 @@ def _sample_of(
         sums[family] = sums.get(family, 0.0) + count * own_ms[each]
         weight_bytes += count * kernels[each].weight_bytes
     return NetworkSample(sums, sum(counts.values()), weight_bytes / 2**20, ms)
-
-
-def interval_text(prediction: Prediction) -> str:
-    """Return an interval as people read it, such as ``1.20 ms (1.13–1.27, 90 %)``."""
-    if math.isinf(prediction.high_ms):
-        return f"{prediction.ms:.3g} ms (no interval: too few networks measured)"
-    return (
-        f"{prediction.ms:.3g} ms ({prediction.low_ms:.3g}–{prediction.high_ms:.3g}, "
-        f"{prediction.coverage:.0%})"
-    )

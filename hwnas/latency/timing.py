@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -203,32 +202,28 @@ class Stopwatch:
         self._anchors.append(taken)
         return taken
 
-    def _clean(self, samples: _Samples) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        limit = self._limit_ns
-        return (np.array(samples.before) <= limit) & (np.array(samples.after) <= limit)
+    def _statistics(self, samples: _Samples, times: Sequence[float]) -> _core.TimingStatistics:
+        """Summarise the times of the samples that the anchors of the whole session call clean."""
+        return _core.timing_statistics(
+            np.array(times),
+            np.array(samples.before),
+            np.array(samples.after),
+            self.protocol.anchor_tolerance,
+            self.anchor_clean_ns,
+        )
 
     def _is_needy(self, samples: _Samples) -> bool:
-        return int(self._clean(samples).sum()) < self.protocol.least_accepted
+        return self._statistics(samples, samples.cpu)["accepted"] < self.protocol.least_accepted
 
     def _summarise(self, samples: _Samples) -> Measurement:
-        clean = self._clean(samples)
-        use = clean if clean.any() else np.ones_like(clean)
-        # The gate above knows all anchors of the session. The C++ statistics see this run's only,
-        # so their own gate is left wide open.
-        statistics = _core.timing_statistics(
-            np.array(samples.cpu)[use],
-            np.array(samples.before)[use],
-            np.array(samples.after)[use],
-            1e9,
-        )
-        least = statistics["minimum"]
+        cpu, wall = self._statistics(samples, samples.cpu), self._statistics(samples, samples.wall)
         return Measurement(
-            ms=least / NS_PER_MS,
-            wall_ms=float(np.array(samples.wall)[use].min()) / NS_PER_MS,
-            median_ms=statistics["median"] / NS_PER_MS,
-            spread=(statistics["p80"] - statistics["p20"]) / max(least, 1.0),
+            ms=cpu["minimum"] / NS_PER_MS,
+            wall_ms=wall["minimum"] / NS_PER_MS,
+            median_ms=cpu["median"] / NS_PER_MS,
+            spread=(cpu["p80"] - cpu["p20"]) / max(cpu["minimum"], 1.0),
             samples=len(samples.cpu),
-            accepted=int(clean.sum()),
+            accepted=cpu["accepted"],
         )
 
 

@@ -70,6 +70,9 @@ class SearchSpace(ABC):
     def decisions(self) -> tuple[Decision, ...]:
         """Return the decisions of a space that always asks the same ones.
 
+        Whether it does is judged by the first, the last and a few random architectures. A space
+        that asks otherwise in rare cases only must override this.
+
         Raises:
             UserInputError: The list depends on the answers.
         """
@@ -96,7 +99,8 @@ class SearchSpace(ABC):
     def neighbour(self, architecture: Architecture, rng: random.Random) -> Architecture:
         """Return a copy with one decision answered differently.
 
-        Decisions that come up only because of the change are answered at random.
+        Decisions that come up only because of the change, or offer other options because of it, are
+        answered at random.
         """
         decisions = [d for d in self.decisions_of(architecture.replay()) if d.count > 1]
         if not decisions:
@@ -106,13 +110,23 @@ class SearchSpace(ABC):
         def answer(decision: Decision) -> Answer:
             if decision.name in architecture:
                 known = architecture[decision.name]
-                if decision.name != changed.name:
+                if decision.name != changed.name and _fits(decision, known):
                     return known
+                if decision.name != changed.name:
+                    return decision.decode(rng.randrange(decision.count))
                 others = [i for i in range(decision.count) if i != decision.encode(known)]
                 return decision.decode(rng.choice(others))
             return decision.decode(rng.randrange(decision.count))
 
         return self.realise(answer)[0]
+
+
+def _fits(decision: Decision, answer: Answer) -> bool:
+    try:
+        decision.check(answer)
+    except UserInputError:
+        return False
+    return True
 
 
 SPACES: Registry[SearchSpace] = Registry("space", "hwnas.spaces")

@@ -36,6 +36,10 @@ class ConvChain(SearchSpace):
                 raise ValueError(f"ops: {sorted(unknown)} unknown; known: conv, sep_conv")
             if self.min_depth > self.max_depth or self.min_width > self.max_width:
                 raise ValueError("min_depth or min_width is above its maximum")
+            for name in ("ops", "kernels"):
+                options = getattr(self, name)
+                if len(set(options)) < len(options):
+                    raise ValueError(f"{name}: {list(options)} names an option twice")
             if any(kernel % 2 == 0 or kernel < 1 for kernel in self.kernels):
                 raise ValueError(f"kernels: {list(self.kernels)} must be odd and positive")
             return self

@@ -2,7 +2,7 @@
 
 Source: Pham et al. 2018, section 2.4, and the authors' code (`micro_child.py`,
 `micro_controller.py`), in the form in which it is searched. The form of the final training
-(strided ops inside the reduction cell, auxiliary head, drop-path) is another one.
+(strided ops inside the reduction cell, drop-path) is another one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class EnasMicro(SearchSpace):
 
     Deviations from the authors' code: weights start from N(0, 2 / fan_in) with the fan-in of one
     path (theirs takes it from the stacked tensor of all paths), and only the weights that a child
-    uses move in its step (there, momentum and weight decay move all of them).
+    uses move in its step (there, momentum and weight decay move all of them). There is no
+    auxiliary head (theirs, of weight 0.4, is never trained itself: its variables are not among
+    those of the optimiser), and the last layer has a bias.
     """
 
     class Config(PluginConfig):

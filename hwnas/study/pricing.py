@@ -13,7 +13,7 @@ from hwnas.latency.kernels import Kernel
 from hwnas.latency.predictor import LatencyPredictor, Prediction
 from hwnas.latency.table import LatencyTable
 from hwnas.study.context import Context
-from hwnas.study.tables import describe, summarise
+from hwnas.study.tables import describe, protocol_of, summarise
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -36,7 +36,11 @@ class Pricing:
         self.context = context
         self.table = table
         self._predictor = LatencyPredictor(
-            table, context.device, space=context.config.space.name, on_miss="measure"
+            table,
+            context.device,
+            space=context.config.space.name,
+            on_miss="measure",
+            protocol=protocol_of(context),
         )
         self._known: dict[Architecture, Prediction] = {}
 

@@ -17,7 +17,7 @@ from hwnas.engine.run_folder import RunFolder
 from hwnas.engine.seeds import derive_seed
 from hwnas.engine.trials import TrialsLoop
 from hwnas.engine.trials_db import Trial, TrialState
-from hwnas.errors import HwnasError, InfeasibleConstraint
+from hwnas.errors import HwnasError, InfeasibleConstraint, TrialFailed
 from hwnas.estimators._minibatches import Minibatches
 from hwnas.graph.architecture import Architecture
 from hwnas.objectives import REWARDS, Targets
@@ -71,6 +71,28 @@ class Feasibility:
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
         return asdict(self)
+
+
+def examine_train_time(
+    config: RunConfig, space: SearchSpace, seconds: Predict, limit: float
+) -> None:
+    """Find out whether any network of the space trains within a budget of seconds.
+
+    Raises:
+        InfeasibleConstraint: None does; the message has the fastest predicted training.
+    """
+    rng = random.Random(derive_seed(config.seed, "feasibility"))
+    samples = [space.sample(rng) for _ in range(_SAMPLES)]
+    times = seconds(samples)
+    start = samples[min(range(len(samples)), key=lambda i: times[i])]
+    fastest = descend(space, start, seconds)[1]
+    if fastest > limit:
+        raise InfeasibleConstraint(
+            f"no architecture in space {config.space.name!r} trains in {limit:g} s: the fastest "
+            f"one is predicted to need {fastest:.3g} s",
+            f"raise objective.max_train_time_s to {1.05 * fastest:.2g} or more, or lower "
+            "train.epochs",
+        )
 
 
 def examine_budget(config: RunConfig, space: SearchSpace, predict: Predict) -> Feasibility:
@@ -143,6 +165,8 @@ class Search:
         """
         steps = self.folder.checkpoints.steps()
         first = steps[-1] + 1 if steps else 1
+        if self.settings.loop == "trials":
+            first = 1 + len(self.folder.trials.all(TrialState.COMPLETE, TrialState.FAILED))
         with (
             self.folder.running(),
             Trackers(self.context.config.trackers, self.folder.path, first) as trackers,
@@ -221,6 +245,12 @@ class Search:
                     trial.reward,
                     trial.metrics.train_time_s,
                 )
+        failed = self.folder.trials.all(TrialState.FAILED)
+        if not best and len(failed) == self.folder.trials.count():
+            raise TrialFailed(
+                f"all {len(failed)} trials failed, the last with: {failed[-1].error}",
+                "remove the cause, then start in a new folder",
+            )
         if not best:
             raise InfeasibleConstraint(
                 f"none of {self.folder.trials.count()} trials keeps to the budgets",

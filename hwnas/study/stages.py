@@ -42,8 +42,10 @@ def search_stage(
     train_time = pricing.train_time_predictor(journal)
     found = Search(context, folder, pricing.ms, budget_ms, train_time, progress).run()
     is_inherited = context.config.search.loop == "one_shot"
+    done = folder.checkpoints.steps()[-1] if is_inherited else folder.trials.count()
     return {
         "is_inherited": is_inherited,
+        "length": f"{done} {'epochs' if is_inherited else 'trials'}",
         "candidates": [_candidate(context, pricing, each) for each in found],
         "picks": _picks(context, pricing, found),
     }
@@ -139,13 +141,18 @@ def export_stage(
     return exported.to_json()
 
 
+_DRAWS_PER_CHECK = 5
+
+
 def check_stage(context: Context, pricing: Pricing) -> list[dict[str, Any]]:
     """Measure random networks of the space that were not profiled, and predict each."""
     from hwnas.export.onnx import to_onnx
 
     rng = random.Random(derive_seed(context.config.seed, "check"))
     count = context.config.latency.check_samples
-    samples = list(dict.fromkeys(context.space.sample(rng) for _ in range(count)))
+    profiled = {each.id.rpartition("/")[2] for each in pricing.table.networks}
+    drawn = dict.fromkeys(context.space.sample(rng) for _ in range(_DRAWS_PER_CHECK * count))
+    samples = [each for each in drawn if each.id not in profiled][:count]
     if not samples:
         return []
     models = {each.id: to_onnx(context.space.graph(each)) for each in samples}

@@ -101,7 +101,7 @@ class Study:
         """Measure a latency table of this machine for the space.
 
         Args:
-            out: The file to write; by default in the working directory, named after the device.
+            out: The file to write; by default the user's table of this device.
             compare: A table to compare the new one with.
 
         Raises:
@@ -144,6 +144,7 @@ class Study:
             journal = Journal(folder.path)
             pricing = self._profile_stage(journal)
             budget = self._stage(journal, "budget", lambda: self.feasibility().to_json(), None)
+            self._check_train_time(journal, pricing)
             search = self._stage(
                 journal,
                 "search",
@@ -184,11 +185,19 @@ class Study:
         with training_mode(self.config.threads), self._own() as folder:
             journal = Journal(folder.path)
             start, done = time.monotonic(), []
-            for architecture in chosen(journal, picks or settings.picks):
-                key = f"train/{architecture.id}"
-                if again:
-                    journal.forget(key)
+            architectures = chosen(journal, picks or settings.picks)
+            if again:  # all at once: a training that is interrupted goes on with those left
+                for architecture in architectures:
+                    journal.forget(f"train/{architecture.id}")
                     journal.forget(f"export/{architecture.id}")
+            for architecture in architectures:
+                key = f"train/{architecture.id}"
+                known = journal.get(key)
+                if epochs is not None and known is not None and known["epochs"] != epochs:
+                    raise UserInputError(
+                        f"{architecture.id} was trained for {known['epochs']} epochs already",
+                        "add --again to train it anew",
+                    )
                 work = functools.partial(
                     train_stage, self.context, folder.path, architecture, settings, self._progress
                 )
@@ -321,7 +330,13 @@ class Study:
         (architecture,) = chosen(journal, [pick])
         key = f"export/{architecture.id}"
         known = journal.get(key)
-        if out is not None or (known is not None and verify and known["measured_ms"] is None):
+        is_there = (
+            known is not None
+            and not Path(known["onnx"]).is_absolute()
+            and (folder.path / known["onnx"]).is_file()
+        )
+        is_unmeasured = known is not None and verify and known["measured_ms"] is None
+        if out is not None or not is_there or is_unmeasured:
             journal.forget(key)
         pricing = self._profile_stage(journal)
         work = functools.partial(
@@ -336,6 +351,17 @@ class Study:
             verify=verify,
         )
         return Exported.from_json(journal.once(key, work)[0])
+
+    def _check_train_time(self, journal: Journal, pricing: Pricing) -> None:
+        """Refuse a budget of training time that nothing can meet, before the search."""
+        from hwnas.study.searching import examine_train_time
+
+        limit, seconds = (
+            self.config.objective.max_train_time_s,
+            pricing.train_time_predictor(journal),
+        )
+        if limit is not None and seconds is not None:
+            examine_train_time(self.config, self.context.space, seconds, limit)
 
     def _profile_stage(self, journal: Journal) -> Pricing:
         def work() -> dict[str, Any]:
@@ -371,6 +397,7 @@ class Study:
             config = self.config.to_mapping()
             folder = RunFolder.create(path, config, seed=self.config.seed, command=self.command)
             self.folder = folder.path
+            self._pricing = None  # its table may be in memory only: the run needs one of its own
         if on_folder is not None:
             on_folder(folder.path)
         return folder

@@ -13,13 +13,10 @@ if TYPE_CHECKING:
 
 def search(config: RunConfig, found: Mapping[str, Any]) -> str:
     """Say how long the search was and how good its best candidate is."""
-    settings = config.search
-    length = (
-        f"{settings.trials} trials" if settings.loop == "trials" else f"{settings.epochs} epochs"
-    )
     best = found["candidates"][0]
+    compared = len(found["candidates"])
     return (
-        f"{config.strategy.name} · {length} · {len(found['candidates'])} candidates compared · "
+        f"{config.strategy.name} · {found['length']} · {compared} candidates compared · "
         f"best {best['accuracy']:.1%}"
     )
 

@@ -169,9 +169,11 @@ def obtain(context: Context, folder: Path | None, progress: Progress) -> Latency
     table.path = own
     if not covers(table, context):
         measure(context, table, progress)
-    if own is not None:
-        table.save(own)
-    return table
+    if own is None:
+        return table
+    table.save(own)
+    # As a resumed run reads it: the order of its entries decides the last bits of the calibration.
+    return LatencyTable.load(own, device)
 
 
 def measure(context: Context, table: LatencyTable, progress: Progress) -> None:
@@ -201,7 +203,7 @@ def protocol_of(context: Context) -> Protocol:
 def profile_to(
     context: Context, out: Path | None, compare: Path | None, progress: Progress
 ) -> Profiled:
-    """Measure a new table, or extend the one in `out`, and write it.
+    """Measure a new table, or extend the one in `out` (anew when comparing), and write it.
 
     Args:
         context: Says which space, images and device.
@@ -216,7 +218,8 @@ def profile_to(
     device = context.device
     path = out or default_path(device, user_folder())
     old = None if compare is None else LatencyTable.load(compare)
-    is_known = path.exists()
+    # To compare is to measure anew: what the file holds would be compared with itself.
+    is_known = path.exists() and compare is None
     table = LatencyTable.load(path, device) if is_known else LatencyTable(device.fingerprint)
     measure(context, table, progress)
     table.save(path)

@@ -8,7 +8,7 @@ from hwnas.registry import PluginConfig
 
 
 class OptimiserConfig(PluginConfig):
-    """SGD with Nesterov momentum and a cosine schedule; defaults are ENAS micro's on CIFAR-10."""
+    """SGD with Nesterov momentum and one cosine; rates are those of ENAS micro on CIFAR-10."""
 
     learning_rate: float = Field(0.05, gt=0, description="highest learning rate")
     final_learning_rate: float = Field(0.0005, ge=0, description="lowest learning rate")

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
+from hwnas import kernels
 from hwnas.graph import EVAL, Graph, Primitive, RunMode
 from hwnas.supernet.weights import WeightStore
+
+
+@functools.cache
+def _require_backend() -> None:
+    """Refuse, once a process, a kernel backend that was asked for by name and is not ready."""
+    kernels.fused("graph")
 
 
 def run(graph: Graph, store: WeightStore, x: torch.Tensor, mode: RunMode = EVAL) -> torch.Tensor:
@@ -20,9 +29,13 @@ def run(graph: Graph, store: WeightStore, x: torch.Tensor, mode: RunMode = EVAL)
         x: `[N, C, H, W]` normalised images.
         mode: How batch norm and dropout behave.
 
+    Raises:
+        KernelUnavailable: HWNAS_KERNELS names a backend that is not ready.
+
     Returns:
         `[N, classes]` logits.
     """
+    _require_backend()
     expanded = graph.expanded()
     values: list[torch.Tensor] = [x.contiguous(memory_format=torch.channels_last)]
     for node, bindings in zip(expanded.nodes[1:], expanded.bindings()[1:], strict=True):

@@ -88,7 +88,8 @@ class Trainer:
             mode: TRAIN for a network of its own, TRAIN_SHARED for shared weights.
 
         Raises:
-            TrialFailed: The loss is not finite; the weights are left as they were.
+            TrialFailed: The loss is not finite; trainable weights are left as they were, the
+                running statistics that mode TRAIN keeps are not.
         """
         images, labels = batch
         used: dict[str, torch.Tensor] = {}

@@ -62,6 +62,14 @@ def test_an_impossible_budget_is_refused_before_any_training(
     assert hwnas(*search[:-1], "again", "--max-latency-ms", suggested[1]).code == 0
 
 
+def test_an_impossible_training_time_is_refused_before_any_training(
+    hwnas: Hwnas, search: list[object], tmp_path: Path
+) -> None:
+    ran = hwnas(*search, "--set", "objective.max_train_time_s=0.0001")
+    assert_refused(ran, 4, "InfeasibleConstraint", "trains in 0.0001 s", "max_train_time_s to")
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
 # Tables
 
 

@@ -49,7 +49,7 @@ def test_a_finished_stage_is_not_repeated(hwnas: Hwnas, run: Path) -> None:
 
 @pytest.mark.parametrize("pick", ["best", "knee", "fastest", "baseline"])
 def test_every_role_can_be_trained_and_exported(hwnas: Hwnas, run: Path, pick: str) -> None:
-    assert hwnas("train", run, "--pick", pick, "--epochs", 1).code == 0
+    assert hwnas("train", run, "--pick", pick, "--epochs", 1, "--again").code == 0
     said = hwnas("export", run, "--pick", pick, "--out", "here.onnx", "--json")
     assert said.code == 0, said
     assert json.loads(said.out)["onnx"].endswith("here.onnx")
@@ -176,3 +176,11 @@ def test_the_demo_ends_with_a_network_and_a_report(python: Python, tmp_path: Pat
     assert [row["role"] for row in done["rows"]] == ["baseline", "knee", "fastest", "best"]
     assert max(row["accuracy_test"] for row in done["rows"]) > 0.8
     assert all(row["measured_ms"] > 0 for row in done["rows"])
+
+
+def test_other_epochs_for_a_trained_network_are_not_ignored(hwnas: Hwnas, run: Path) -> None:
+    assert hwnas("train", run, "--epochs", 1, "--again").code == 0
+    ran = hwnas("train", run, "--epochs", 3)
+    assert ran.code == 3
+    assert "was trained for 1 epochs already" in ran.err
+    assert "--again" in ran.err

@@ -115,3 +115,13 @@ def test_an_empty_run_is_refused() -> None:
 def test_operands_of_different_lengths_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="anchor_after has 3 entries, but samples has 2"):
         timing_statistics(np.ones(2), np.ones(2), np.ones(3), 0.06)
+
+
+def test_a_clean_speed_that_the_caller_knows_is_used() -> None:
+    samples, anchors = np.array([1.0, 2.0, 3.0]), np.array([10.0, 10.5, 20.0])
+    known = timing_statistics(samples, anchors, anchors, 0.06, anchor_clean=19.0)
+    assert (known["accepted"], known["anchor_clean"]) == (3, 19.0)
+    own = timing_statistics(samples, anchors, anchors, 0.06)
+    assert (own["accepted"], own["anchor_clean"]) == (2, 10.0)
+    with pytest.raises(ValueError, match="anchor_clean"):
+        timing_statistics(samples, anchors, anchors, 0.06, anchor_clean=-1.0)

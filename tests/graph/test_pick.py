@@ -66,3 +66,9 @@ def test_asking_twice_for_one_name_is_a_mistake_of_the_space():
     pick.one_of("op", ["a"])
     with pytest.raises(HwnasError, match="'op' twice"):
         pick.one_of("op", ["a"])
+
+
+@pytest.mark.parametrize("answer", [[[1]], ["a"], None, {}])
+def test_json_that_cannot_be_an_answer_is_refused(answer):
+    with pytest.raises(UserInputError, match="cannot be an answer"):
+        Architecture.from_json({"width": answer})

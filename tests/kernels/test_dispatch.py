@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from hwnas import kernels
@@ -32,3 +36,23 @@ def test_a_mistyped_backend_gets_the_nearest_names(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HWNAS_KERNELS", "tritn")
     with pytest.raises(UserInputError, match="triton"):
         kernels.fused("sep_conv")
+
+
+def test_a_run_refuses_a_backend_that_is_not_ready() -> None:
+    code = """
+import torch
+from hwnas.errors import KernelUnavailable
+from hwnas.graph import GraphBuilder
+from hwnas.supernet.run import run
+from hwnas.supernet.weights import WeightStore
+g = GraphBuilder((1, 4, 4))
+try:
+    run(g.finish(g.relu(g.input)), WeightStore(0), torch.zeros(1, 1, 4, 4))
+except KernelUnavailable as error:
+    print(error.message)
+"""
+    environment = {**os.environ, "HWNAS_KERNELS": "triton"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "HWNAS_KERNELS=triton" in done.stdout
