@@ -31,8 +31,9 @@ lint: $(VENV)/.hwnas-dev  ## ruff, mypy --strict, import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/.hwnas-dev  ## measure the compiled core
+bench: $(VENV)/.hwnas-dev  ## measure the compiled core, and predictions against this machine
 	$(BIN)/python benchmarks/latency_sum.py
+	$(BIN)/python benchmarks/latency.py
 
 docs: $(VENV)/.hwnas-docs  ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir site
