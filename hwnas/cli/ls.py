@@ -65,7 +65,7 @@ def _plain(kind: str) -> str:
 
 
 def _plural(kind: str) -> str:
-    kind = {"strategys": "strategies", "datas": "datasets", "data": "datasets"}.get(kind, kind)
+    kind = {"datas": "datasets", "data": "datasets"}.get(kind, kind)
     if kind.endswith("s"):
         return kind
     return kind[:-1] + "ies" if kind.endswith("y") else kind + "s"
