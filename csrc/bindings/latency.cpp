@@ -1,4 +1,4 @@
-// The only file that knows pybind11: checks ranks and lengths, releases the GIL, calls csrc/cpu.
+// Sums over latency tables and statistics of timings.
 //
 // Operands are taken without a lossy cast (an int64 id is refused rather than cut to int32), and a
 // std::invalid_argument reaches Python as ValueError with the operand and the value in its message.
@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "bindings/bind.h"
 #include "cpu/latency_sum.h"
 #include "cpu/timing_stats.h"
 
@@ -82,11 +83,14 @@ py::dict timing_statistics(const Vector<double>& samples, const Vector<double>& 
 
 }  // namespace
 
-PYBIND11_MODULE(_core, m) {
-    m.doc() = "Compiled core of hwnas: sums over latency tables and statistics of timings.";
+namespace hwnas_bindings {
+
+void bind_latency(py::module_& m) {
     m.def("sum_latencies", &sum_latencies, py::arg("table"), py::arg("kernel_ids"),
           py::arg("offsets"), "Sum table entries per architecture; see hwnas/_core.pyi.");
     m.def("timing_statistics", &timing_statistics, py::arg("samples"), py::arg("anchor_before"),
           py::arg("anchor_after"), py::arg("tolerance"), py::arg("anchor_clean") = 0.0,
           "Summarise anchor-gated timings; see hwnas/_core.pyi.");
 }
+
+}  // namespace hwnas_bindings

@@ -1,0 +1,11 @@
+#include "bindings/bind.h"
+#include "cpu/isa.h"
+
+PYBIND11_MODULE(_core, m) {
+    m.doc() = "Compiled core of hwnas: kernels, latency sums, statistics of timings.";
+    m.def(
+        "isa", [] { return hwnas::isa_name(hwnas::isa()); },
+        "The instruction set that kernels run with: v2, v3, v4 or plain.");
+    hwnas_bindings::bind_latency(m);
+    hwnas_bindings::bind_arena(m);
+}

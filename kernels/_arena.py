@@ -1,0 +1,59 @@
+"""CPU tensors in the arena of `hwnas._core`, and operands packed for its functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from hwnas import _core
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hwnas.kernels.backend import Norm, Upstream
+
+#: (statistics, scale, shift, epsilon, is_batch), addresses as integers.
+PackedNorm = tuple[int, int, int, float, bool]
+#: (gradient, z, norm, sums, gate, relu), addresses as integers.
+PackedUpstream = tuple[int, int, PackedNorm | None, int, float, bool]
+
+
+def image(n: int, c: int, h: int, w: int) -> Tensor:
+    """Return an uninitialised float32 `[n, c, h, w]` tensor, channels_last, in the arena."""
+    return torch.from_dlpack(_core.arena_tensor((n, c, h, w)))
+
+
+def byte_image(n: int, c: int, h: int, w: int) -> Tensor:
+    """Return an uninitialised uint8 `[n, c, h, w]` tensor, channels_last, in the arena."""
+    return torch.from_dlpack(_core.arena_tensor((n, c, h, w), True))
+
+
+def flat(*shape: int) -> Tensor:
+    """Return an uninitialised float32 tensor in C order (not of four dimensions)."""
+    return torch.from_dlpack(_core.arena_tensor(shape))
+
+
+def pack_norm(norm: Norm | None) -> PackedNorm | None:
+    """Return a norm as `bindings/bind.h` reads it; its tensors must stay alive meanwhile."""
+    if norm is None:
+        return None
+    return (
+        norm.statistics.data_ptr(),
+        norm.scale.data_ptr(),
+        norm.shift.data_ptr(),
+        norm.epsilon,
+        norm.is_batch,
+    )
+
+
+def pack_upstream(up: Upstream) -> PackedUpstream:
+    """Return an upstream gradient as `bindings/bind.h` reads it."""
+    return (
+        up.gradient.data_ptr(),
+        0 if up.z is None else up.z.data_ptr(),
+        pack_norm(up.norm),
+        0 if up.sums is None else up.sums.data_ptr(),
+        1.0 if up.gates is None else float(up.gates[up.branch]),
+        up.relu,
+    )
