@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from hwnas.kernels.plan import Plan
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -100,10 +102,15 @@ class Upstream:
 
 
 class Backend(ABC):
-    """Fused stages on one kind of device. Every tensor that is passed in is left as it was, except
-    `dx`, which receives a gradient: added to what it holds if `accumulate`, else overwritten."""
+    """Fused stages on one kind of device.
+
+    Every tensor that is passed in is left as it was, except `dx`, which receives a gradient: added
+    to what it holds if `accumulate`, else overwritten.
+    """
 
     name: ClassVar[str]
+    #: Order in which backends that accept the same tensors are preferred, lowest first.
+    preference: ClassVar[int] = 0
 
     @abstractmethod
     def unavailable(self) -> str | None:
@@ -112,6 +119,10 @@ class Backend(ABC):
     @abstractmethod
     def accepts(self, device: torch.device, dtype: torch.dtype) -> bool:
         """Return whether tensors of this kind can be run."""
+
+    def offers(self, plan: Plan | None) -> bool:
+        """Return whether all stages of a plan are there (of the recurrent cell: None)."""
+        return True
 
     @abstractmethod
     def empty(self, like: Tensor, channels: int, height: int, width: int) -> Tensor:
@@ -129,7 +140,7 @@ class Backend(ABC):
         pointwise: Tensor,
         statistics: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """``z = pointwise(depthwise(relu(norm(x))))``; padding is added after the ReLU.
+        """Return ``pointwise(depthwise(relu(norm(x))))``; padding is added after the ReLU.
 
         Args:
             x: `[N, C, H, W]`.
@@ -176,7 +187,7 @@ class Backend(ABC):
         weight: Tensor,
         statistics: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """``z = conv([relu](concat(xs)))``, without writing the concatenation.
+        """Convolve ``[relu](concat(xs))`` without writing the concatenation.
 
         Args:
             xs: One image tensor, or several of one size where the kernel is 1×1.

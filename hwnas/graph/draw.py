@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from hwnas.graph.graph import Graph, Node
+from hwnas.graph.graph import Graph
+from hwnas.graph.op import Op
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,17 @@ def outline(graph: Graph) -> tuple[list[Box], list[tuple[int, int]]]:
             group = node.weights.split("/")[0]
         else:
             group = boxes[node.inputs[0]].group if node.inputs else ""
-        boxes.append(Box(index, _label(node), group, node.shape))
+        boxes.append(Box(index, _label(node.op), group, node.shape))
         arrows += [(source, index) for source in node.inputs]
     return boxes, arrows
 
 
-def _label(node: Node) -> str:
-    attributes = {field.name: getattr(node.op, field.name) for field in fields(node.op)}
-    label = node.op.kind
+def _label(op: Op) -> str:
+    attributes = {field.name: getattr(op, field.name) for field in fields(op)}
+    if "branches" in attributes:
+        branches = attributes["branches"]
+        return " + ".join("identity" if b.op is None else _label(b.op) for b in branches)
+    label = op.kind
     if "kernel" in attributes:
         label += f" {attributes['kernel']}×{attributes['kernel']}"
     if attributes.get("stride", 1) != 1:

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hwnas.errors import ShapeError
 from hwnas.graph.op import Composite, Op, Primitive, Shape, WeightSpec
+
+if TYPE_CHECKING:
+    from hwnas.kernels.form import Form
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +65,44 @@ class Graph:
         """Return the same network in primitives only, without nodes that nothing reads."""
         return self._expanded
 
+    def fusable(self) -> Graph:
+        """Return the same network, expanded but for the composites that have a fused form."""
+        return self._fusable
+
     @cached_property
     def _expanded(self) -> Graph:
+        return self._expand(keeps_fused=False)
+
+    @cached_property
+    def _fusable(self) -> Graph:
+        return self._expand(keeps_fused=True)
+
+    def _expand(self, *, keeps_fused: bool) -> Graph:
         nodes: list[Node] = []
         place = [-1] * len(self.nodes)
         for index, node in enumerate(self.nodes):
             inputs = tuple(place[i] for i in node.inputs)
-            if not isinstance(node.op, Composite):
+            keep = keeps_fused and node.op.fused(len(inputs)) is not None
+            if keep or not isinstance(node.op, Composite):
                 place[index] = len(nodes)
                 nodes.append(Node(node.op, inputs, node.weights, node.shape))
                 continue
             inner, result = expansion(node.op, self.input_shapes(node))
             place[index] = _splice(nodes, inner, result, inputs, node.weights)
         return _without_unread(Graph(tuple(nodes), tuple(place[i] for i in self.outputs)))
+
+    def forms(self) -> Sequence[Form | None]:
+        """Return the fused form of each node, None for one that has none."""
+        return self._forms
+
+    @cached_property
+    def _forms(self) -> list[Form | None]:
+        return [node.op.fused(len(node.inputs)) for node in self.nodes]
+
+    def expansion_of(self, node: Node) -> tuple[tuple[Node, ...], int]:
+        """Return the primitives that a composite node stands for, and which one is its result."""
+        assert isinstance(node.op, Composite)
+        return expansion(node.op, self.input_shapes(node))
 
     def primitives(self) -> Iterator[tuple[Node, Primitive, tuple[Shape, ...]]]:
         """Yield node, op and input shapes of each node of the expanded graph."""
@@ -85,7 +113,11 @@ class Graph:
 
     def bindings(self) -> Sequence[Sequence[Binding]]:
         """Return the weights that each node of the expanded graph uses."""
-        return self._bindings
+        return self.expanded()._bindings
+
+    def fusable_bindings(self) -> Sequence[Sequence[Binding]]:
+        """Return the weights that each node of the fusable graph uses."""
+        return self.fusable()._bindings
 
     def weight_specs(self) -> Mapping[str, WeightSpec]:
         """Return all weights by name.
@@ -100,15 +132,15 @@ class Graph:
         return [
             [
                 Binding(local, f"{node.weights}/{local}", spec)
-                for local, spec in op.weights(shapes).items()
+                for local, spec in _local_weights(node.op, self.input_shapes(node)).items()
             ]
-            for node, op, shapes in self.primitives()
+            for node in self.nodes
         ]
 
     @cached_property
     def _weight_specs(self) -> dict[str, WeightSpec]:
         specs: dict[str, WeightSpec] = {}
-        for binding in chain.from_iterable(self._bindings):
+        for binding in chain.from_iterable(self.bindings()):
             known = specs.setdefault(binding.name, binding.spec)
             if known.shape != binding.spec.shape:
                 raise ShapeError(
@@ -142,6 +174,21 @@ def expansion(op: Composite, shapes: tuple[Shape, ...]) -> tuple[tuple[Node, ...
             place.append(len(nodes))
             nodes.append(Node(node.op, inputs, node.weights, node.shape))
     return tuple(nodes), place[result.index]
+
+
+def _local_weights(op: Op, shapes: tuple[Shape, ...]) -> Mapping[str, WeightSpec]:
+    """Return the weights of an op, those of a composite by their names within it."""
+    if isinstance(op, Primitive):
+        return op.weights(shapes)
+    assert isinstance(op, Composite)
+    nodes, _ = expansion(op, shapes)
+    found = {}
+    for node in nodes[len(shapes) :]:
+        for local, spec in _local_weights(
+            node.op, tuple(nodes[i].shape for i in node.inputs)
+        ).items():
+            found[f"{node.weights}/{local}"] = spec
+    return found
 
 
 def _splice(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hwnas.graph.builder import GraphBuilder, Value
+    from hwnas.kernels.form import Form
 
 Shape: TypeAlias = tuple[int, ...]
 Init = Literal["he_normal", "zeros", "ones"]
@@ -100,6 +101,14 @@ class Op(ABC):
 
     kind: ClassVar[str]
 
+    def fused(self, inputs: int) -> Form | None:
+        """Return how fused kernels run this op, or None if they do not.
+
+        Args:
+            inputs: Number of inputs that the op has here.
+        """
+        return None
+
 
 class Primitive(Op):
     """An op with a meaning of its own."""
@@ -162,19 +171,24 @@ def image_shape(op: Op, inputs: Sequence[Shape], count: int = 1) -> tuple[int, i
 
 
 def window_shape(
-    op: Op, inputs: Sequence[Shape], channels: int | None, kernel: int, stride: int
+    op: Op,
+    inputs: Sequence[Shape],
+    channels: int | None,
+    kernel: int,
+    stride: int,
+    dilation: int = 1,
 ) -> Shape:
-    """Shape after a window with padding (kernel - 1) // 2 on each side.
+    """Shape after a window with padding dilation * (kernel - 1) // 2 on each side.
 
     Raises:
         ShapeError: The input is not an image.
     """
     in_channels, height, width = image_shape(op, inputs)
-    pad = 2 * ((kernel - 1) // 2)
+    lost = dilation * (kernel - 1) + 1 - 2 * (dilation * (kernel - 1) // 2)
     return (
         in_channels if channels is None else channels,
-        (height + pad - kernel) // stride + 1,
-        (width + pad - kernel) // stride + 1,
+        (height - lost) // stride + 1,
+        (width - lost) // stride + 1,
     )
 
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from hwnas.graph import Graph, GraphBuilder, Pick, Shape, Value
+from hwnas.graph import Graph, GraphBuilder, Op, Pick, Shape, Value
+from hwnas.graph.ops.mixed_op import Candidate
+from hwnas.graph.ops.pool import AvgPool, MaxPool
+from hwnas.graph.ops.sep_conv import SepConv
 from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, SearchSpace
 
@@ -91,15 +94,19 @@ class EnasMicro(SearchSpace):
         read: set[int] = set()
         for i, (first, second, op1, op2) in enumerate(cell):
             node = f"{name}/node{i}"
-            a = _add_op(g, op1, states[first], channels, f"{node}/a/{op1}/from{first}")
-            b = _add_op(g, op2, states[second], channels, f"{node}/b/{op2}/from{second}")
-            states.append(g.sum(a, b))
+            branches = (
+                Candidate(_op(op1, channels), 0, f"a/{op1}/from{first}"),
+                Candidate(_op(op2, channels), 1, f"b/{op2}/from{second}"),
+            )
+            states.append(
+                g.mixed_op(states[first], states[second], branches=branches, weights=node)
+            )
             read |= {first, second}
         loose = [i for i in range(len(states)) if i not in read]
-        x = g.concat(*(states[i] for i in loose)) if len(loose) > 1 else states[loose[0]]
         sources = tuple(f"from{i}" for i in loose)
-        x = g.sliced_conv(g.relu(x), channels=channels, sources=sources, weights=f"{name}/out")
-        return g.batch_norm(x, weights=f"{name}/out/bn")
+        return g.concat_conv_bn(
+            *(states[i] for i in loose), channels=channels, sources=sources, weights=f"{name}/out"
+        )
 
 
 def _calibrate(
@@ -118,13 +125,13 @@ def _calibrate(
     return [before, last]
 
 
-def _add_op(g: GraphBuilder, op: str, x: Value, channels: int, weights: str) -> Value:
-    if op == "sep_conv_3x3":
-        return g.sep_conv(x, channels=channels, kernel=3, weights=weights)
-    if op == "sep_conv_5x5":
-        return g.sep_conv(x, channels=channels, kernel=5, weights=weights)
-    if op == "avg_pool_3x3":
-        return g.avg_pool(x)
-    if op == "max_pool_3x3":
-        return g.max_pool(x)
-    return x
+def _op(name: str, channels: int) -> Op | None:
+    if name == "sep_conv_3x3":
+        return SepConv(channels, kernel=3)
+    if name == "sep_conv_5x5":
+        return SepConv(channels, kernel=5)
+    if name == "avg_pool_3x3":
+        return AvgPool()
+    if name == "max_pool_3x3":
+        return MaxPool()
+    return None

@@ -50,6 +50,7 @@ def examine() -> list[Finding]:
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _versions,
         _extension,
+        _kernels,
         _machine,
         _gpu,
         _runtimes,
@@ -87,6 +88,27 @@ def _extension() -> Iterator[Finding]:
         yield Finding("extension", "bad", f"hwnas._core is not built ({error}); run: make dev")
     else:
         yield Finding("extension", "ok", f"hwnas._core in {Path(str(core.__file__)).parent}")
+
+
+def _kernels() -> Iterator[Finding]:
+    """Which fused kernels train here, and why not the others."""
+    import torch
+
+    from hwnas import _core, kernels
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    used = kernels.chosen(device, torch.float32)
+    name = "reference" if used is None else used.name
+    why = " (HWNAS_KERNELS)" if kernels.forced() else ""
+    text = f"{name}{why} for float32 on {device.type}"
+    if name == "cpu":
+        text += f", instruction set x86-64-{_core.isa()}" if _core.isa() != "plain" else ""
+    yield Finding("kernels", "ok", text)
+    for each, state in kernels.available().items():
+        if each != name:
+            is_ready = state == "ready"
+            text = "ready, not used by default here" if is_ready else state
+            yield Finding(f"kernels/{each}", "info" if is_ready else "missing", text)
 
 
 def _machine() -> Iterator[Finding]:

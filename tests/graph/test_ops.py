@@ -1,4 +1,7 @@
 from hwnas.graph import OPS
+from hwnas.graph.ops.mixed_op import Candidate
+from hwnas.graph.ops.pool import MaxPool
+from hwnas.graph.ops.sep_conv import SepConv
 from hwnas.testing.ops import OpSuite
 
 IMAGE = (4, 6, 6)
@@ -45,6 +48,41 @@ class TestCombine(OpSuite):
     cases = (
         ("sum", {}, [IMAGE, IMAGE]),
         ("concat", {}, [IMAGE, (2, 6, 6), (3, 6, 6)]),
+    )
+
+
+class TestMixedOp(OpSuite):
+    cases = (
+        ("gated_sum", {}, [IMAGE, IMAGE, IMAGE]),
+        ("mixed_op", {"branches": (Candidate(SepConv(4), 0, "a"), Candidate(None, 1))}, [ODD, ODD]),
+        (
+            "mixed_op",
+            {"branches": (Candidate(MaxPool()), Candidate(None)), "gated": True},
+            [IMAGE],
+        ),
+    )
+
+
+class TestPoolBn(OpSuite):
+    cases = tuple(
+        ("pool_bn", {"pool": pool, "stride": stride}, [ODD])
+        for pool in ("max", "avg")
+        for stride in (1, 2)
+    )
+
+
+class TestConcatConvBn(OpSuite):
+    cases = (
+        ("concat_conv_bn", {"channels": 3, "sources": ("a",)}, [IMAGE]),
+        ("concat_conv_bn", {"channels": 3, "sources": ("a", "b")}, [IMAGE, IMAGE]),
+    )
+
+
+class TestDilation(OpSuite):
+    cases = (
+        ("conv", {"channels": 6, "kernel": 3, "dilation": 2}, [ODD]),
+        ("sep_conv", {"channels": 6, "kernel": 5, "dilation": 2, "stages": 1}, [(4, 9, 9)]),
+        ("sep_conv", {"channels": 6, "dilation": 2, "stride": 2}, [(4, 9, 9)]),
     )
 
 

@@ -71,15 +71,15 @@ def test_published_depths_and_widths():
 def test_nodes_that_none_reads_are_concatenated_with_unread_inputs():
     """Every node reads input 0: input 1 and all five nodes are loose."""
     specs = space().graph(arch(first=0, second=0)).weight_specs()
-    sources = sorted(name for name in specs if name.startswith("cell0/out/from"))
-    assert sources == [f"cell0/out/from{i}" for i in range(1, 7)]
+    sources = sorted(name for name in specs if name.startswith("cell0/out/conv/from"))
+    assert sources == [f"cell0/out/conv/from{i}" for i in range(1, 7)]
 
 
 def test_a_chain_of_nodes_has_one_loose_end():
     specs = space().graph(arch()).weight_specs()
-    assert [n for n in specs if n.startswith("cell0/out/from")] == [
-        "cell0/out/from0",
-        "cell0/out/from6",
+    assert [n for n in specs if n.startswith("cell0/out/conv/from")] == [
+        "cell0/out/conv/from0",
+        "cell0/out/conv/from6",
     ]
 
 

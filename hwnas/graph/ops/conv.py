@@ -26,19 +26,21 @@ if TYPE_CHECKING:
 @register("conv")
 @dataclass(frozen=True)
 class Conv(Primitive):
-    """A two-dimensional convolution with padding (kernel - 1) // 2 and no bias.
+    """A two-dimensional convolution without bias; padding is dilation * (kernel - 1) // 2.
 
     Attributes:
         channels: Output channels.
         kernel: Height and width of the filter.
         stride: Step in both directions.
         groups: Groups of channels; the number of input channels makes it depthwise.
+        dilation: Distance between the filter's taps.
     """
 
     channels: int
     kernel: int = 1
     stride: int = 1
     groups: int = 1
+    dilation: int = 1
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         """Return (channels, H', W').
@@ -52,7 +54,7 @@ class Conv(Primitive):
                 f"conv: {in_channels} input and {self.channels} output channels "
                 f"do not divide into {self.groups} groups"
             )
-        return window_shape(self, inputs, self.channels, self.kernel, self.stride)
+        return window_shape(self, inputs, self.channels, self.kernel, self.stride, self.dilation)
 
     def weights(self, inputs: Sequence[Shape]) -> Mapping[str, WeightSpec]:
         """Return `weight` of shape [channels, C / groups, kernel, kernel]."""
@@ -66,15 +68,16 @@ class Conv(Primitive):
         """Return `[N, channels, H', W']`."""
         from torch.nn.functional import conv2d
 
-        pad = (self.kernel - 1) // 2
+        pad = self.dilation * (self.kernel - 1) // 2
         return conv2d(
-            inputs[0], weights["weight"], None, self.stride, padding=pad, groups=self.groups
+            inputs[0], weights["weight"], None, self.stride, pad, self.dilation, self.groups
         )
 
     def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
         """Write a Conv."""
+        weight = writer.weight("weight")
         return emit_conv(
-            writer, inputs[0], writer.weight("weight"), self.kernel, self.stride, self.groups
+            writer, inputs[0], weight, self.kernel, self.stride, self.groups, self.dilation
         )
 
     def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
@@ -140,7 +143,13 @@ class SlicedConv(Primitive):
 
 
 def emit_conv(
-    writer: OnnxNodeWriter, x: str, weight: str, kernel: int, stride: int, groups: int
+    writer: OnnxNodeWriter,
+    x: str,
+    weight: str,
+    kernel: int,
+    stride: int,
+    groups: int,
+    dilation: int = 1,
 ) -> str:
     """Write an ONNX Conv without bias and return its output's name."""
     return writer.emit(
@@ -148,6 +157,7 @@ def emit_conv(
         [x, weight],
         kernel_shape=[kernel, kernel],
         strides=[stride, stride],
-        pads=[(kernel - 1) // 2] * 4,
+        pads=[dilation * (kernel - 1) // 2] * 4,
         group=groups,
+        **({"dilations": [dilation, dilation]} if dilation > 1 else {}),
     )

@@ -10,6 +10,7 @@ from hwnas.graph.op import Composite, register
 
 if TYPE_CHECKING:
     from hwnas.graph.builder import GraphBuilder, Value
+    from hwnas.kernels.form import Form
 
 
 @register("conv_bn")
@@ -37,3 +38,49 @@ class ConvBn(Composite):
         )
         x = g.batch_norm(x, weights="bn")
         return g.relu(x) if self.relu == "after" else x
+
+    def fused(self, inputs: int) -> Form | None:
+        """Return one branch of one convolution."""
+        from hwnas.kernels.form import Form
+        from hwnas.kernels.plan import Branch, Plan
+
+        branch = Branch(
+            "conv",
+            kernel=self.kernel,
+            stride=self.stride,
+            relu_before=self.relu == "before",
+            relu_after=self.relu == "after",
+        )
+        weights = (("conv/weight",), ("bn/scale",), ("bn/shift",))
+        return Form(Plan((branch,)), weights, ("bn",))
+
+
+@register("concat_conv_bn")
+@dataclass(frozen=True)
+class ConcatConvBn(Composite):
+    """ReLU → concatenation → 1×1 convolution → batch norm: what makes a cell's output.
+
+    The filter is put together from one slice for each source (`sliced_conv`).
+
+    Attributes:
+        channels: Output channels.
+        sources: Name of each input, all of the same number of channels.
+    """
+
+    channels: int
+    sources: tuple[str, ...]
+
+    def expand(self, g: GraphBuilder, inputs: Sequence[Value]) -> Value:
+        """Return the normalised convolution."""
+        x = g.relu(g.concat(*inputs) if len(inputs) > 1 else inputs[0])
+        x = g.sliced_conv(x, channels=self.channels, sources=self.sources, weights="conv")
+        return g.batch_norm(x, weights="bn")
+
+    def fused(self, inputs: int) -> Form | None:
+        """Return one branch that reads all inputs; no concatenation is written."""
+        from hwnas.kernels.form import Form
+        from hwnas.kernels.plan import Branch, Plan
+
+        branch = Branch("conv", inputs=tuple(range(inputs)), relu_before=True)
+        slices = tuple(f"conv/{source}" for source in self.sources)
+        return Form(Plan((branch,)), (slices, ("bn/scale",), ("bn/shift",)), ("bn",))

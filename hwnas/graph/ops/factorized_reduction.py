@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hwnas.graph.builder import GraphBuilder, Value
+    from hwnas.kernels.form import Form
 
 
 @register("shift")
@@ -91,3 +92,11 @@ class FactorizedReduction(Composite):
         even = g.conv(x, channels=half, stride=2, weights="even")
         odd = g.conv(g.shift(x), channels=half, stride=2, weights="odd")
         return g.batch_norm(g.concat(even, odd), weights="bn")
+
+    def fused(self, inputs: int) -> Form | None:
+        """Return one branch that reads the image once."""
+        from hwnas.kernels.form import Form
+        from hwnas.kernels.plan import Branch, Plan
+
+        weights = (("even/weight",), ("odd/weight",), ("bn/scale",), ("bn/shift",))
+        return Form(Plan((Branch("reduction", relu_before=self.relu),)), weights, ("bn",))

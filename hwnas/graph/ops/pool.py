@@ -19,6 +19,8 @@ from hwnas.graph.op import (
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hwnas.kernels.form import Form
+
 
 @dataclass(frozen=True)
 class _Pool(Primitive):
@@ -28,6 +30,17 @@ class _Pool(Primitive):
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         """Return (C, H', W') with padding (kernel - 1) // 2."""
         return window_shape(self, inputs, None, self.kernel, self.stride)
+
+    def fused(self, inputs: int) -> Form | None:
+        """Return one branch without a norm."""
+        from hwnas.kernels.form import Form
+        from hwnas.kernels.plan import Branch, BranchKind, Plan
+
+        if self.kernel % 2 == 0:
+            return None
+        kind: BranchKind = "max_pool" if isinstance(self, MaxPool) else "avg_pool"
+        branch = Branch(kind, kernel=self.kernel, stride=self.stride, has_norm=False)
+        return Form(Plan((branch,)), ())
 
     def _window(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,68 @@
+"""No speed is printed for a kernel that computes something else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+
+from hwnas import kernels
+
+#: How much larger than eager float32's the median error against float64 may be.
+ERROR_RATIO = 2.0
+#: Error, relative to the tensor's root mean square, that is always allowed: a rounding or two.
+ROUNDING = 2e-7
+#: Largest relative difference in the L2 norm. A value that lies on the other side of ReLU's kink,
+#: or of a tie of a maximum, than it does in float64 costs up to 1e-3; a wrong kernel costs more.
+DIFFERENCE = 1e-2
+
+
+class Gated(Protocol):
+    """What the gate can check."""
+
+    name: str
+
+    def for_gate(self, device: str, dtype: torch.dtype) -> Solvable:
+        """Return it in a size that is cheap in float64."""
+
+
+class Solvable(Protocol):
+    """A function with its gradients."""
+
+    def results(self) -> dict[str, torch.Tensor]:
+        """Return the output and all gradients."""
+
+
+def failures(op: Gated, device: str, backend: str) -> list[str]:
+    """Compare a backend with float64 and with eager float32; return what is wrong."""
+    with kernels.use("reference"):
+        truth = op.for_gate(device, torch.float64).results()
+        eager = op.for_gate(device, torch.float32).results()
+    with kernels.use(backend):
+        fused = op.for_gate(device, torch.float32).results()
+    return compare(op.name, truth, eager, fused)
+
+
+def compare(
+    name: str,
+    truth: Mapping[str, torch.Tensor],
+    eager: Mapping[str, torch.Tensor],
+    fused: Mapping[str, torch.Tensor],
+) -> list[str]:
+    """Return one line for each tensor that is further from the truth than it may be."""
+    found = []
+    for key, exact in truth.items():
+        scale = float(exact.square().mean().sqrt()) or 1.0
+        error = (fused[key].double() - exact).abs() / scale
+        plain = (eager[key].double() - exact).abs() / scale
+        allowed = max(ERROR_RATIO * float(plain.median()), ROUNDING)
+        difference = float(error.square().mean().sqrt())
+        if not difference <= DIFFERENCE:
+            found.append(f"{name}: {key} differs by {difference:.1e} (relative, L2)")
+        elif float(error.median()) > allowed:
+            found.append(
+                f"{name}: median error of {key} is {float(error.median()):.1e}, "
+                f"eager float32 has {float(plain.median()):.1e}"
+            )
+    return found

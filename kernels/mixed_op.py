@@ -1,0 +1,312 @@
+"""`hwnas::mixed_op`: the gated sum of branches, which every fused image op is a case of.
+
+One branch without a gate is a separable convolution, a pooling with batch norm, …; two are a node
+of an ENAS cell; gates on several are ProxylessNAS' pair of paths or DARTS' mixture. A branch that
+is not active costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+
+from hwnas.errors import ShapeError, UserInputError
+from hwnas.kernels import stages
+from hwnas.kernels.backends import backend_named
+from hwnas.kernels.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LIBRARY = torch.library.Library("hwnas", "FRAGMENT")
+_LIBRARY.define(
+    "mixed_op(Tensor[] inputs, Tensor[] weights, Tensor[] statistics, Tensor? gates, "
+    "bool[] active, str plan, str backend) -> (Tensor, Tensor[])",
+    tags=[torch.Tag.needs_fixed_stride_order],
+)
+_LIBRARY.define(
+    "mixed_op_backward(Tensor gradient, Tensor[] inputs, Tensor[] weights, Tensor[] statistics, "
+    "Tensor? gates, Tensor[] saved, bool[] active, bool[] wanted, str plan, str backend) "
+    "-> (Tensor[], Tensor[], Tensor)",
+    tags=[torch.Tag.needs_fixed_stride_order],
+)
+
+
+def mixed_op(
+    plan: Plan,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    *,
+    backend: str,
+    statistics: Sequence[Tensor] = (),
+    gates: Tensor | None = None,
+    active: Sequence[bool] | None = None,
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Return ``sum over b of gates[b] * branch_b(inputs)``.
+
+    Args:
+        plan: The branches.
+        inputs: `[N, C, H, W]` each, of one size and dtype.
+        weights: Of all branches, one after the other, in the order that `Branch` gives.
+        backend: Name of the backend whose stages run.
+        statistics: `[2, C]` float32 running mean and biased variance of every norm; without them
+            the batch's own are used.
+        gates: `[B]`, with gradients for the active branches.
+        active: Which branches take part. Without it, those whose gate is not exactly zero; gates
+            on a GPU are not read, there all are active.
+
+    Raises:
+        ShapeError: Operands do not fit the plan.
+
+    Returns:
+        `[N, D, P, Q]`, and the batch's `[2, C]` statistics of each norm (None for those of a
+        branch that is not active; nothing where `statistics` are given).
+    """
+    if active is None:
+        active = [True] * len(plan.branches)
+        if gates is not None and gates.device.type == "cpu" and not torch.compiler.is_compiling():
+            active = [value != 0 for value in gates.tolist()]
+    _check(plan, inputs, weights, statistics, gates, active)
+    y, saved = torch.ops.hwnas.mixed_op(
+        inputs, weights, statistics, gates, active, plan.text, backend
+    )
+    if statistics:
+        return y, []
+    found = (each for each in saved if each.ndim == 2)
+    return y, [
+        next(found) if is_active else None
+        for branch, is_active in zip(plan.branches, active, strict=True)
+        for _ in range(branch.norm_count)
+    ]
+
+
+def _check(
+    plan: Plan,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    gates: Tensor | None,
+    active: Sequence[bool],
+) -> None:
+    expected = sum(branch.weight_count for branch in plan.branches)
+    if len(weights) != expected:
+        raise ShapeError(f"mixed_op: the plan has {expected} weights, got {len(weights)}")
+    norms = sum(branch.norm_count for branch in plan.branches)
+    if len(statistics) not in {0, norms}:
+        raise ShapeError(f"mixed_op: the plan has {norms} norms, got {len(statistics)} statistics")
+    count = len(plan.branches)
+    if (gates is not None and tuple(gates.shape) != (count,)) or len(active) != count:
+        raise ShapeError(f"mixed_op: {count} branches need as many gates and marks of activity")
+    if any(x.ndim != 4 for x in inputs):
+        raise ShapeError("mixed_op: inputs are [N, C, H, W]", "add the batch's dimension")
+
+
+def _channels_last(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [each.contiguous(memory_format=torch.channels_last) for each in tensors]
+
+
+def _run(
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    gates: Tensor | None,
+    active: Sequence[bool],
+    plan: str,
+    backend: str,
+) -> tuple[Tensor, list[Tensor]]:
+    return stages.forward(
+        backend_named(backend),
+        Plan.parse(plan),
+        _channels_last(inputs),
+        weights,
+        statistics,
+        gates,
+        active,
+    )
+
+
+def _run_backward(
+    gradient: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    gates: Tensor | None,
+    saved: Sequence[Tensor],
+    active: Sequence[bool],
+    wanted: Sequence[bool],
+    plan: str,
+    backend: str,
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    return stages.backward(
+        backend_named(backend),
+        Plan.parse(plan),
+        gradient.contiguous(memory_format=torch.channels_last),
+        _channels_last(inputs),
+        weights,
+        statistics,
+        gates,
+        saved,
+        active,
+        wanted,
+    )
+
+
+def _fake_image(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+    return torch.empty(
+        shape,
+        dtype=dtype or like.dtype,
+        device=like.device,
+        memory_format=torch.channels_last,
+    )
+
+
+def _fake(
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    gates: Tensor | None,
+    active: Sequence[bool],
+    plan: str,
+    backend: str,
+) -> tuple[Tensor, list[Tensor]]:
+    """Shapes of what `stages.forward` returns."""
+    parsed = Plan.parse(plan)
+    saved: list[Tensor] = []
+    for number, (branch, at) in enumerate(
+        zip(parsed.branches, parsed.weight_slices(), strict=True)
+    ):
+        if not active[number]:
+            continue
+        for _ in range(branch.stages):
+            shape = stages.output_shape(Plan((branch,)), inputs, weights[at])
+            if branch.kind == "max_pool":
+                saved.append(_fake_image(inputs[0], shape, torch.uint8))
+            if branch.has_norm or (gates is not None and branch.kind != "identity"):
+                saved.append(_fake_image(inputs[0], shape))
+            if branch.has_norm and not statistics:
+                saved.append(inputs[0].new_empty((2, shape[1]), dtype=stages.wide(inputs[0].dtype)))
+    return _fake_image(inputs[0], stages.output_shape(parsed, inputs, weights)), saved
+
+
+def _fake_backward(
+    gradient: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    gates: Tensor | None,
+    saved: Sequence[Tensor],
+    active: Sequence[bool],
+    wanted: Sequence[bool],
+    plan: str,
+    backend: str,
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    d_inputs = [
+        _fake_image(x, x.shape) for x, is_wanted in zip(inputs, wanted, strict=True) if is_wanted
+    ]
+    d_weights = [torch.empty_like(each) for each in _of_active(plan, active, weights)]
+    return d_inputs, d_weights, gradient.new_empty(0) if gates is None else torch.empty_like(gates)
+
+
+def _of_active(plan: str, active: Sequence[bool], weights: Sequence[Any]) -> list[Any]:
+    slices = Plan.parse(plan).weight_slices()
+    return [
+        each
+        for at, is_active in zip(slices, active, strict=True)
+        if is_active
+        for each in weights[at]
+    ]
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
+    images, weights, statistics, gates, active, plan, backend = inputs
+    saved = output[1]
+    ctx.counts = (len(images), len(weights), len(statistics), len(saved))
+    ctx.active, ctx.plan, ctx.backend = active, plan, backend
+    ctx.has_gates = gates is not None
+    ctx.save_for_backward(
+        *images, *weights, *statistics, *saved, *([] if gates is None else [gates])
+    )
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, gradient: Tensor | None, _: Any) -> tuple[Any, ...]:
+    n_inputs, n_weights, n_statistics, n_saved = ctx.counts
+    if gradient is None:
+        return [None] * n_inputs, [None] * n_weights, [None] * n_statistics, *[None] * 4
+    tensors = list(ctx.saved_tensors)
+    images = tensors[:n_inputs]
+    weights = tensors[n_inputs : n_inputs + n_weights]
+    statistics = tensors[n_inputs + n_weights : n_inputs + n_weights + n_statistics]
+    saved = tensors[n_inputs + n_weights + n_statistics :][:n_saved]
+    gates = tensors[-1] if ctx.has_gates else None
+    plan = Plan.parse(ctx.plan)
+    wanted = [x.requires_grad for x in images]
+    passed_on = [w and _is_passed_on(plan, ctx.active, i, gates) for i, w in enumerate(wanted)]
+    computed = [w and not p for w, p in zip(wanted, passed_on, strict=True)]
+    d_inputs, d_weights, d_gates = torch.ops.hwnas.mixed_op_backward(
+        gradient,
+        images,
+        weights,
+        statistics,
+        gates,
+        saved,
+        ctx.active,
+        computed,
+        ctx.plan,
+        ctx.backend,
+    )
+    found = iter(d_inputs)
+    images_out = [
+        gradient if p else next(found) if c else None
+        for p, c in zip(passed_on, computed, strict=True)
+    ]
+    rest = iter(d_weights)
+    weights_out: list[Tensor | None] = []
+    for at, is_active in zip(plan.weight_slices(), ctx.active, strict=True):
+        weights_out += [next(rest) if is_active else None for _ in weights[at]]
+    return (
+        images_out,
+        weights_out,
+        [None] * n_statistics,
+        d_gates if gates is not None else None,
+        None,
+        None,
+        None,
+    )
+
+
+def _is_passed_on(plan: Plan, active: Sequence[bool], index: int, gates: Tensor | None) -> bool:
+    """Whether an input's gradient is the output's: its only reader is an ungated identity."""
+    readers = [
+        branch
+        for branch, is_active in zip(plan.branches, active, strict=True)
+        if is_active and index in branch.inputs
+    ]
+    return gates is None and len(readers) == 1 and readers[0].is_plain
+
+
+def _nothing_to_save(ctx: Any, inputs: Any, output: Any) -> None:
+    """Let the graph end here: what follows raises."""
+
+
+def _no_double_backward(ctx: Any, *_: Any) -> NoReturn:
+    raise UserInputError(
+        "fused kernels have no second derivative",
+        "run with HWNAS_KERNELS=reference where gradients of gradients are needed",
+    )
+
+
+for _key in ("CPU", "CUDA"):
+    _LIBRARY.impl("mixed_op", _run, _key)
+    _LIBRARY.impl("mixed_op_backward", _run_backward, _key)
+torch.library.register_fake("hwnas::mixed_op", _fake, lib=_LIBRARY)
+torch.library.register_fake("hwnas::mixed_op_backward", _fake_backward, lib=_LIBRARY)
+torch.library.register_autograd("hwnas::mixed_op", _backward, setup_context=_setup, lib=_LIBRARY)
+torch.library.register_autograd(
+    "hwnas::mixed_op_backward",
+    _no_double_backward,
+    setup_context=_nothing_to_save,
+    lib=_LIBRARY,
+)

@@ -1,0 +1,369 @@
+"""Forward and backward of a plan, put together from the stages of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from hwnas.kernels.backend import Backend, Norm, Upstream
+from hwnas.kernels.plan import Branch, Plan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def forward(
+    backend: Backend,
+    plan: Plan,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    gates: Tensor | None,
+    active: Sequence[bool],
+) -> tuple[Tensor, list[Tensor]]:
+    """Run a plan.
+
+    Args:
+        backend: Whose stages run.
+        plan: What to run.
+        inputs: `[N, C, H, W]`, channels_last.
+        weights: Of all branches, one after the other.
+        statistics: Running `[2, C]` of all norms, or none for the batch's own.
+        gates: `[B]` or None for ones.
+        active: Whether each branch takes part; the others cost nothing.
+
+    Returns:
+        `[N, D, P, Q]` and what `backward` needs, branch after branch: each stage's z and, for
+        batch statistics, its statistics; a max pool's index. The z that nothing needs again is
+        left out.
+    """
+    zs: list[Tensor] = []
+    norms: list[Norm | None] = []
+    chosen: list[int] = []
+    saved: list[Tensor] = []
+    relu = False
+    needs_z = gates is not None
+    places = zip(plan.branches, plan.weight_slices(), plan.norm_slices(), strict=True)
+    for number, (branch, at_weights, at_norms) in enumerate(places):
+        if not active[number]:
+            continue
+        z, norm = _branch_forward(
+            backend, branch, inputs, weights[at_weights], statistics[at_norms], saved, needs_z
+        )
+        zs.append(z)
+        norms.append(norm)
+        chosen.append(number)
+        relu = branch.relu_after
+    if not zs:
+        return _zeros(backend, plan, inputs, weights), saved
+    if len(zs) == 1 and norms[0] is None and gates is None:
+        plain = plan.branches[chosen[0]].is_plain
+        return (zs[0].clone() if plain else zs[0]), saved
+    return backend.combine(zs, norms, _chosen(gates, chosen), relu), saved
+
+
+def backward(
+    backend: Backend,
+    plan: Plan,
+    gradient: Tensor,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    gates: Tensor | None,
+    saved: Sequence[Tensor],
+    active: Sequence[bool],
+    wanted: Sequence[bool],
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Run a plan backwards.
+
+    Args:
+        backend: Whose stages run.
+        plan: What was run.
+        gradient: `[N, D, P, Q]`, channels_last.
+        inputs: As in `forward`.
+        weights: As in `forward`.
+        statistics: As in `forward`.
+        gates: As in `forward`.
+        saved: From `forward`.
+        active: As in `forward`.
+        wanted: Whether each input's gradient is wanted.
+
+    Returns:
+        Gradients of the wanted inputs, of the weights of the active branches, and of the gates
+        (empty without gates; 0 for a branch that is not active).
+    """
+    tape = _read_tape(plan, inputs, weights, statistics, saved, active, gates is not None)
+    dxs = _Gradients(backend, inputs, wanted)
+    dweights: list[Tensor] = []
+    dgates = gradient.new_zeros(0 if gates is None else len(plan.branches))
+    relu = any(each.branch.relu_after for each in tape)
+    sums: Sequence[Tensor] | Tensor = []
+    if gates is not None or any(each.branch.has_norm for each in tape):
+        sums = backend.combine_backward(
+            gradient, [each.zs[-1] for each in tape], [each.norms[-1] for each in tape], relu
+        )
+    for place, each in enumerate(tape):
+        own = sums[place] if len(sums) else None
+        norm = each.norms[-1]
+        if gates is not None:
+            assert own is not None
+            dgates[each.number] = _gate_gradient(own, norm)
+        up = Upstream(
+            gradient,
+            each.zs[-1],
+            norm,
+            own if norm is not None else None,
+            gates,
+            each.number,
+            each.branch.relu_after,
+        )
+        dweights += _branch_backward(backend, each, up, gates, inputs, dxs)
+    return dxs.finished(), dweights, dgates
+
+
+class _Taped:
+    """An active branch with what its forward pass left."""
+
+    def __init__(self, number: int, branch: Branch, weights: Sequence[Tensor]) -> None:
+        self.number = number
+        self.branch = branch
+        self.weights = weights
+        self.zs: list[Tensor | None] = []
+        self.norms: list[Norm | None] = []
+        self.index: Tensor | None = None
+
+
+class _Gradients:
+    """Gradients of the inputs, made when first written and added to afterwards."""
+
+    def __init__(self, backend: Backend, inputs: Sequence[Tensor], wanted: Sequence[bool]) -> None:
+        self._backend = backend
+        self._inputs = inputs
+        self._wanted = wanted
+        self._buffers: list[Tensor | None] = [None] * len(inputs)
+
+    def target(self, index: int) -> tuple[Tensor | None, bool]:
+        """Return where to write an input's gradient (None if not wanted) and whether to add."""
+        if not self._wanted[index]:
+            return None, False
+        buffer = self._buffers[index]
+        if buffer is not None:
+            return buffer, True
+        return self._make(index), False
+
+    def scratch(self, index: int) -> tuple[Tensor, bool]:
+        """Return `target`, or a buffer that nobody reads where the gradient is not wanted."""
+        buffer, accumulate = self.target(index)
+        if buffer is None:
+            x = self._inputs[index]
+            return self._backend.empty(x, *x.shape[1:]), False
+        return buffer, accumulate
+
+    def finished(self) -> list[Tensor]:
+        """Return the wanted gradients; an input that no active branch read has zeros."""
+        for index, is_wanted in enumerate(self._wanted):
+            if is_wanted and self._buffers[index] is None:
+                self._make(index).zero_()
+        return [buffer for buffer in self._buffers if buffer is not None]
+
+    def _make(self, index: int) -> Tensor:
+        x = self._inputs[index]
+        buffer = self._backend.empty(x, *x.shape[1:])
+        self._buffers[index] = buffer
+        return buffer
+
+
+def _norm(
+    branch: Branch, weights: Sequence[Tensor], stage: int, found: Tensor, is_batch: bool
+) -> Norm:
+    scale, shift = weights[(stage + 1) * branch.weights_per_stage - 2 :][:2]
+    return Norm(found, scale, shift, branch.epsilon, is_batch)
+
+
+def _branch_forward(
+    backend: Backend,
+    branch: Branch,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    saved: list[Tensor],
+    needs_z: bool,
+) -> tuple[Tensor, Norm | None]:
+    z, norm = inputs[branch.inputs[0]], None
+    is_batch = branch.has_norm and not statistics
+    for stage in range(branch.stages):
+        own = weights[stage * branch.weights_per_stage :]
+        window = branch.window(stage)
+        found: Tensor | None = None
+        if branch.kind == "separable":
+            z, found = backend.separable(z, norm, window, own[0], own[1], is_batch)
+        elif branch.kind == "conv":
+            xs = [inputs[i] for i in branch.inputs]
+            z, found = backend.conv(xs, branch.relu_before, window, own[0], is_batch)
+        elif branch.kind == "reduction":
+            z, found = backend.reduction(z, branch.relu_before, own[0], own[1], is_batch)
+        elif branch.kind != "identity":
+            is_max = branch.kind == "max_pool"
+            z, index, found = backend.pool(z, is_max, window, is_batch)
+            if index is not None:
+                saved.append(index)
+        if branch.has_norm or (needs_z and branch.kind != "identity"):
+            saved.append(z)
+        if branch.has_norm:
+            if found is not None:
+                saved.append(found)
+            norm = _norm(
+                branch, weights, stage, statistics[stage] if found is None else found, is_batch
+            )
+    return z, norm
+
+
+def _read_tape(
+    plan: Plan,
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    saved: Sequence[Tensor],
+    active: Sequence[bool],
+    needs_z: bool,
+) -> list[_Taped]:
+    """Give each active branch back what `_branch_forward` saved, in the same order."""
+    rest = iter(saved)
+    tape = []
+    places = zip(plan.branches, plan.weight_slices(), plan.norm_slices(), strict=True)
+    for number, (branch, at_weights, at_norms) in enumerate(places):
+        if not active[number]:
+            continue
+        each = _Taped(number, branch, weights[at_weights])
+        if branch.kind == "max_pool":
+            each.index = next(rest)
+        for stage in range(branch.stages):
+            if branch.kind == "identity":
+                each.zs.append(inputs[branch.inputs[0]])
+            else:
+                each.zs.append(next(rest) if branch.has_norm or needs_z else None)
+            norm = None
+            if branch.has_norm:
+                is_batch = not statistics
+                found = next(rest) if is_batch else statistics[at_norms][stage]
+                norm = _norm(branch, each.weights, stage, found, is_batch)
+            each.norms.append(norm)
+        tape.append(each)
+    return tape
+
+
+def _branch_backward(
+    backend: Backend,
+    each: _Taped,
+    up: Upstream,
+    gates: Tensor | None,
+    inputs: Sequence[Tensor],
+    dxs: _Gradients,
+) -> list[Tensor]:
+    """Return the gradients of the branch's weights, in their order."""
+    branch, weights, first = each.branch, each.weights, each.branch.inputs[0]
+    if branch.kind == "separable":
+        return _separable_backward(backend, each, up, gates, inputs[first], dxs)
+    own: list[Tensor] = []
+    if branch.kind == "conv":
+        xs = [inputs[i] for i in branch.inputs]
+        targets = [dxs.target(i) for i in branch.inputs]
+        dx, accumulate = [t for t, _ in targets], [a for _, a in targets]
+        args = (branch.relu_before, branch.window(), weights[0])
+        own = [backend.conv_backward(up, xs, *args, dx, accumulate)]
+    elif branch.kind == "reduction":
+        target = dxs.target(first)
+        own = list(
+            backend.reduction_backward(
+                up, inputs[first], branch.relu_before, weights[0], weights[1], *target
+            )
+        )
+    else:
+        buffer, add = dxs.target(first)
+        if buffer is not None and branch.kind == "identity":
+            backend.accumulate(up, buffer, add)
+        elif buffer is not None:
+            is_max = branch.kind == "max_pool"
+            backend.pool_backward(up, each.index, is_max, branch.window(), buffer, add)
+    return own + _norm_gradients(up, gates)
+
+
+def _separable_backward(
+    backend: Backend,
+    each: _Taped,
+    up: Upstream,
+    gates: Tensor | None,
+    x: Tensor,
+    dxs: _Gradients,
+) -> list[Tensor]:
+    branch = each.branch
+    gradients: list[Tensor] = []
+    for stage in range(branch.stages - 1, -1, -1):
+        depthwise, pointwise = each.weights[stage * branch.weights_per_stage :][:2]
+        if stage == 0:
+            source, norm = x, None
+            target, accumulate = dxs.scratch(branch.inputs[0])
+        else:
+            before = each.zs[stage - 1]
+            assert before is not None
+            source, norm = before, each.norms[stage - 1]
+            target, accumulate = backend.empty(source, *source.shape[1:]), False
+        d_depthwise, d_pointwise, sums = backend.separable_backward(
+            up, source, norm, branch.window(stage), depthwise, pointwise, target, accumulate
+        )
+        gradients = [d_depthwise, d_pointwise, *_norm_gradients(up, gates), *gradients]
+        up, gates = Upstream(target, source, norm, sums), None
+    return gradients
+
+
+def _norm_gradients(up: Upstream, gates: Tensor | None) -> list[Tensor]:
+    """Gradients of the norm's scale and shift."""
+    if up.norm is None:
+        return []
+    assert up.sums is not None
+    sums = up.sums if gates is None else up.sums * gates[up.branch]
+    sums = sums.to(up.norm.scale.dtype)
+    # Clones: two views of one tensor must not leave an operator as two results.
+    return [sums[1].clone(), sums[0].clone()]
+
+
+def _gate_gradient(sums: Tensor, norm: Norm | None) -> Tensor:
+    if norm is None:
+        return sums[1].sum()
+    return (norm.scale * sums[1] + norm.shift * sums[0]).sum()
+
+
+def _chosen(gates: Tensor | None, chosen: Sequence[int]) -> Tensor | None:
+    if gates is None or len(chosen) == gates.numel():
+        return gates
+    return gates[list(chosen)]
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type of statistics and sums: float32, but float64 for float64 activations."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def output_shape(
+    plan: Plan, inputs: Sequence[Tensor], weights: Sequence[Tensor]
+) -> tuple[int, int, int, int]:
+    """Return `[N, D, P, Q]` of the plan's result."""
+    branch = plan.branches[0]
+    x = inputs[branch.inputs[0]]
+    channels = x.shape[1]
+    if branch.kind == "separable":
+        channels = weights[1].shape[0]
+    elif branch.kind == "conv":
+        channels = weights[0].shape[0]
+    elif branch.kind == "reduction":
+        channels = weights[0].shape[0] + weights[1].shape[0]
+    return (x.shape[0], channels, *branch.size(x.shape[2], x.shape[3]))
+
+
+def _zeros(
+    backend: Backend, plan: Plan, inputs: Sequence[Tensor], weights: Sequence[Tensor]
+) -> Tensor:
+    _, channels, height, width = output_shape(plan, inputs, weights)
+    return backend.empty(inputs[0], channels, height, width).zero_()

@@ -1,0 +1,1 @@
+"""Triton kernels: the stages of `hwnas.kernels.backend` for GPUs. See docs/kernels.md."""

@@ -1,0 +1,353 @@
+"""Ops of a graph, run by each backend, against their expansion in float64."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from hwnas import kernels
+from hwnas.errors import HwnasError
+from hwnas.graph import BATCH, EVAL, TRAIN, TRAIN_SHARED, Graph, GraphBuilder, RunMode, Value
+from hwnas.graph.ops.mixed_op import Candidate
+from hwnas.graph.ops.pool import AvgPool, MaxPool
+from hwnas.graph.ops.pool_bn import PoolBn
+from hwnas.graph.ops.sep_conv import SepConv
+from hwnas.kernels.mixed_op import mixed_op
+from hwnas.kernels.plan import Branch, Plan
+from hwnas.spaces.enas_micro import EnasMicro
+from hwnas.supernet.config import OptimiserConfig
+from hwnas.supernet.run import run
+from hwnas.supernet.train import Trainer
+from hwnas.supernet.weights import WeightStore
+from hwnas.testing.kernels import error, ready
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+
+Build = Callable[[GraphBuilder], Value]
+
+
+def darts_like(channels: int) -> tuple[Candidate, ...]:
+    """Seven candidates of one edge."""
+    return (
+        Candidate(SepConv(channels, 3), 0, "sep3"),
+        Candidate(SepConv(channels, 5), 0, "sep5"),
+        Candidate(SepConv(channels, 3, stages=1, dilation=2), 0, "dil3"),
+        Candidate(SepConv(channels, 5, stages=1, dilation=2), 0, "dil5"),
+        Candidate(PoolBn("max"), 0, "max"),
+        Candidate(PoolBn("avg"), 0, "avg"),
+        Candidate(None),
+    )
+
+
+def enas_node(g: GraphBuilder) -> Value:
+    other = g.conv_bn(g.input, channels=g.input.shape[0], weights="other")
+    c = g.input.shape[0]
+    branches = (Candidate(SepConv(c, 3), 0, "a"), Candidate(AvgPool(), 1, "b"))
+    return g.mixed_op(g.input, other, branches=branches, weights="node")
+
+
+def cell_output(g: GraphBuilder) -> Value:
+    parts = [g.input, g.max_pool(g.input), g.avg_pool(g.input)]
+    return g.concat_conv_bn(*parts, channels=5, sources=("a", "b", "c"), weights="out")
+
+
+OPS: dict[str, Build] = {
+    "sep_conv 3x3": lambda g: g.sep_conv(g.input, channels=6, weights="op"),
+    "sep_conv 5x5 stride 2": lambda g: g.sep_conv(
+        g.input, channels=3, kernel=5, stride=2, weights="op"
+    ),
+    "sep_conv 3x3 dilation 2": lambda g: g.sep_conv(
+        g.input, channels=4, stages=1, dilation=2, weights="op"
+    ),
+    "conv_bn 3x3, ReLU after": lambda g: g.conv_bn(
+        g.input, channels=7, kernel=3, relu="after", weights="op"
+    ),
+    "conv_bn 1x1, ReLU before": lambda g: g.conv_bn(
+        g.input, channels=7, relu="before", weights="op"
+    ),
+    "factorized_reduction": lambda g: g.factorized_reduction(
+        g.input, channels=6, relu=True, weights="op"
+    ),
+    "pool_bn max": lambda g: g.pool_bn(g.input, pool="max", weights="op"),
+    "pool_bn avg stride 2": lambda g: g.pool_bn(g.input, pool="avg", stride=2, weights="op"),
+    "max_pool": lambda g: g.max_pool(g.input),
+    "avg_pool": lambda g: g.avg_pool(g.input, stride=2),
+    "mixed_op of 7": lambda g: g.mixed_op(
+        g.input, branches=darts_like(g.input.shape[0]), gated=True, weights="op"
+    ),
+    "node of an ENAS cell": enas_node,
+    "output of an ENAS cell": cell_output,
+    "node of two identities": lambda g: g.mixed_op(
+        g.input, g.relu(g.input), branches=(Candidate(None, 0), Candidate(None, 1)), weights="op"
+    ),
+}
+
+SHAPES = {"cpu": [(6, 7, 5), (17, 1, 1), (3, 8, 9), (63, 3, 3)], "triton": [(6, 7, 5)]}
+MODES = {"train": RunMode(batch_statistics=True, momentum=0.3), "eval": EVAL}
+
+
+def graph_of(build: Build, shape: tuple[int, int, int]) -> Graph:
+    g = GraphBuilder(shape)
+    return g.finish(build(g))
+
+
+def outcome(
+    graph: Graph, backend: str, dtype: torch.dtype, mode: RunMode, batch: int = 3
+) -> dict[str, Tensor]:
+    """Result, gradients and running statistics of one pass, from the same weights and image."""
+    narrow = WeightStore(3)
+    for name, spec in graph.weight_specs().items():
+        value = narrow.get(name, spec)
+        noise = torch.randn(spec.shape, generator=torch.Generator().manual_seed(len(name)))
+        value.data += 0.2 * noise.abs()
+    store = WeightStore(3, dtype)
+    store.load(narrow.state())
+    draws = torch.Generator().manual_seed(5)
+    x = torch.randn((batch, *graph.input_shape), generator=draws)
+    x = torch.where(x >= 0, x + 0.1, x - 0.1).to(dtype).requires_grad_()
+    with kernels.use(backend):
+        y = run(graph, store, x, mode)
+        y.backward(torch.randn(y.shape, generator=draws).to(dtype))
+    found = {"y": y.detach(), "x": x.grad}
+    for name, spec in graph.weight_specs().items():
+        found[name] = store[name].grad if spec.is_trainable else store[name]
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@pytest.mark.parametrize("name", ["cpu", "triton"])
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_fused_op_is_its_expansion(name: str, op: str, mode: str) -> None:
+    """Value, all gradients and running statistics, with at most twice PyTorch's own error."""
+    ready(name)
+    for shape in SHAPES[name]:
+        graph = graph_of(OPS[op], shape)
+        exact = outcome(graph, "reference", torch.float64, MODES[mode])
+        plain = outcome(graph, "reference", torch.float32, MODES[mode])
+        found = outcome(graph, name, torch.float32, MODES[mode])
+        assert found.keys() == exact.keys()
+        for key, value in exact.items():
+            allowed = 2 * error(plain[key], value) + 1e-6
+            # What cancels to nothing (a gradient in front of a batch norm) has no relative error.
+            scale = float(value.norm()) > 1e-4 * float(exact["y"].norm())
+            if scale or shape[1:] != (1, 1):
+                assert error(found[key], value) <= allowed or not scale, (shape, key)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced", "transposed"])
+def test_any_memory_layout_is_taken(layout: str) -> None:
+    branch = Branch("separable", kernel=3, stages=1)
+    weights = [torch.randn(4, 1, 3, 3), torch.randn(5, 4, 1, 1), torch.ones(5), torch.zeros(5)]
+    x = torch.randn(2, 4, 6, 6)
+    laid_out = {
+        "contiguous": x,
+        "channels_last": x.contiguous(memory_format=torch.channels_last),
+        "sliced": torch.cat([x, x], 1)[:, :4],
+        "transposed": x.transpose(2, 3).contiguous().transpose(2, 3),
+    }[layout]
+    expected, _ = mixed_op(Plan((branch,)), [x], weights, backend="cpu")
+    found, _ = mixed_op(Plan((branch,)), [laid_out], weights, backend="cpu")
+    assert torch.equal(found, expected)
+
+
+def test_a_gate_of_zero_costs_nothing_and_gets_no_gradient() -> None:
+    graph = graph_of(OPS["mixed_op of 7"], (6, 7, 5))
+    store = WeightStore(0)
+    specs = graph.weight_specs()
+    gates = store.get("op/gates/weight", specs["op/gates/weight"])
+    with torch.no_grad():
+        gates.copy_(torch.tensor([0, 0.5, 0, 0, 1.0, 0, 0]))
+    run(graph, store, torch.randn(2, 6, 7, 5), TRAIN_SHARED).square().sum().backward()
+    assert gates.grad is not None
+    assert gates.grad.nonzero().flatten().tolist() == [1, 4]
+    touched = {name for name in specs if name in set(store) and store[name].grad is not None}
+    assert {name.split("/")[1] for name in touched} == {"sep5", "max", "gates"}
+
+
+def test_all_branches_masked_give_zeros() -> None:
+    plan = Plan((Branch("separable", kernel=3, stages=1), Branch("avg_pool", kernel=3)))
+    norm = [torch.ones(4), torch.zeros(4)]
+    weights = [torch.randn(4, 1, 3, 3), torch.randn(4, 4, 1, 1), *norm, *norm]
+    x = torch.randn(2, 4, 5, 5, requires_grad=True)
+    gates = torch.zeros(2, requires_grad=True)
+    y, _ = mixed_op(plan, [x], weights, backend="cpu", gates=gates)
+    y.sum().backward()
+    assert torch.equal(y, torch.zeros(2, 4, 5, 5))
+    assert torch.equal(x.grad, torch.zeros_like(x))
+    assert torch.equal(gates.grad, torch.zeros(2))
+
+
+def test_the_gradient_of_a_masked_gate_can_be_asked_for() -> None:
+    """ProxylessNAS needs the gradient of a gate whose value is 0."""
+    plan = Plan((Branch("avg_pool", kernel=3), Branch("identity", has_norm=False)))
+    weights = [torch.ones(4), torch.zeros(4)]
+    x, gates = torch.randn(2, 4, 5, 5), torch.tensor([1.0, 0.0], requires_grad=True)
+    y, _ = mixed_op(plan, [x], weights, backend="cpu", gates=gates, active=[True, True])
+    y.backward(torch.ones_like(y))
+    torch.testing.assert_close(gates.grad[1], x.sum(), rtol=1e-4, atol=1e-4)
+
+
+PLANS = {
+    "separable": Plan((Branch("separable", kernel=3, stages=2),)),
+    "pool and identity": Plan(
+        (Branch("max_pool", kernel=3, has_norm=False), Branch("identity", has_norm=False))
+    ),
+    "concatenation": Plan((Branch("conv", inputs=(0, 1), relu_before=True),)),
+}
+
+
+def operands(plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 4, 4, 3), torch.randn(2, 4, 4, 3)][: 1 + len(plan.branches[0].inputs) // 2]
+    weights: list[Tensor] = []
+    for branch in plan.branches:
+        for _ in range(branch.stages):
+            if branch.kind == "separable":
+                weights += [torch.randn(4, 1, 3, 3), torch.randn(4, 4, 1, 1)]
+            elif branch.kind == "conv":
+                weights.append(torch.randn(4, 8, 1, 1))
+            if branch.has_norm:
+                weights += [torch.rand(4) + 0.5, torch.randn(4)]
+    inputs = [torch.where(x >= 0, x + 0.1, x - 0.1) for x in inputs]
+    return [x.requires_grad_() for x in inputs], [w.requires_grad_() for w in weights]
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("backend", ["cpu", "triton"])
+def test_opcheck(plan: Plan, backend: str) -> None:
+    """Schema, autograd registration, fake tensors, AOT dispatch."""
+    ready(backend)
+    inputs, weights = operands(plan)
+    active = [True] * len(plan.branches)
+    checks = ["test_schema", "test_autograd_registration", "test_faketensor"]
+    if backend == "cpu":
+        checks.append("test_aot_dispatch_dynamic")
+    torch.library.opcheck(
+        torch.ops.hwnas.mixed_op,
+        (inputs, weights, [], None, active, plan.text, backend),
+        test_utils=checks,
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_gradcheck(plan: Plan) -> None:
+    """Finite differences; in float32, the only type of these kernels, so with wide steps."""
+    inputs, weights = operands(plan)
+    count = len(inputs)
+
+    def scalar(*tensors: Tensor) -> Tensor:
+        y, _ = mixed_op(plan, tensors[:count], tensors[count:], backend="cpu")
+        return (y * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum()
+
+    tensors = (*inputs, *weights)
+    assert torch.autograd.gradcheck(
+        scalar, tensors, eps=2e-3, atol=3e-2, rtol=3e-2, nondet_tol=0.0, check_batched_grad=False
+    )
+
+
+def test_a_second_derivative_is_refused() -> None:
+    inputs, weights = operands(PLANS["separable"])
+    y, _ = mixed_op(PLANS["separable"], inputs, weights, backend="cpu")
+    (dx,) = torch.autograd.grad(y.sum(), inputs[0], create_graph=True)
+    with pytest.raises(HwnasError, match="second derivative"):
+        dx.sum().backward()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_number_of_threads_gives_the_same_bits(threads: int) -> None:
+    space = EnasMicro(EnasMicro.Config(layers=2, channels=20), (3, 16, 16), 10)
+    graph = space.graph(space.sample(random.Random(1)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        first, second = (
+            outcome(graph, "cpu", torch.float32, BATCH, batch=9) for _ in range(2)
+        )
+    finally:
+        torch.set_num_threads(before)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+def batches(steps: int) -> list[tuple[Tensor, Tensor]]:
+    draws = torch.Generator().manual_seed(0)
+    teacher = torch.randn(3 * 8 * 8, 4, generator=draws)
+    found = []
+    for _ in range(steps):
+        x = torch.randn(16, 3, 8, 8, generator=draws)
+        found.append((x, (x.flatten(1) @ teacher).argmax(1)))
+    return found
+
+
+@pytest.mark.slow
+def test_training_follows_the_reference() -> None:
+    """200 steps of a supernet that samples a new child each step: the same loss curve."""
+    space = EnasMicro(EnasMicro.Config(layers=2, channels=4, nodes=2, dropout=0), (3, 8, 8), 4)
+    curves: dict[str, list[float]] = {}
+    for backend in ("reference", "cpu"):
+        store, rng = WeightStore(0), random.Random(0)
+        trainer = Trainer(store, OptimiserConfig(learning_rate=0.02), epochs=1)
+        with kernels.use(backend):
+            curves[backend] = [
+                trainer.step([space.graph(space.sample(rng))], batch, 0.5, TRAIN_SHARED).loss
+                for batch in batches(200)
+            ]
+    reference, fused = torch.tensor(curves["reference"]), torch.tensor(curves["cpu"])
+    assert float((reference[:20] - fused[:20]).abs().max()) < 1e-3
+    # Rounding differences grow with the steps, as between two threads counts of PyTorch itself.
+    smooth = [curve.unfold(0, 20, 20).mean(1) for curve in (reference, fused)]
+    assert float((smooth[0] - smooth[1]).abs().max()) < 0.05
+    assert fused[-20:].mean() < fused[:20].mean(), "the test must learn something"
+
+
+def test_evaluation_after_training_uses_the_running_statistics() -> None:
+    """A network of its own, trained fused, scores alike under the reference."""
+    g = GraphBuilder((3, 8, 8))
+    x = g.conv_bn(g.input, channels=8, kernel=3, weights="stem")
+    x = g.sep_conv(x, channels=8, weights="sep")
+    graph = g.finish(g.classifier(x, classes=4, weights="head"))
+    store = WeightStore(0)
+    trainer = Trainer(store, OptimiserConfig(), epochs=1)
+    for batch in batches(5):
+        trainer.step([graph], batch, 0.5, TRAIN)
+    images, labels = batches(1)[0]
+    logits = []
+    for backend in ("reference", "cpu"):
+        with kernels.use(backend), torch.no_grad():
+            logits.append(run(graph, store, images, EVAL))
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-5)
+    assert float(cross_entropy(logits[0], labels)) < 20
+
+
+def live_activations(backend: str) -> float:
+    """Activation-sized tensors kept alive between forward and backward of a sep_conv."""
+    graph = graph_of(lambda g: g.sep_conv(g.input, channels=16, weights="op"), (16, 16, 16))
+    store, x = WeightStore(0), torch.randn(8, 16, 16, 16, requires_grad=True)
+    size = x.numel() * 4
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    def unpack(tensor: Tensor) -> Any:
+        return tensor
+
+    with kernels.use(backend), torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        y = run(graph, store, x, TRAIN_SHARED)
+    kept[y.untyped_storage().data_ptr()] = y.untyped_storage().nbytes()
+    return sum(kept.values()) / size
+
+
+def test_few_activations_are_kept() -> None:
+    """Input, z of both stages and the result: 4, of which the input is the caller's."""
+    assert live_activations("cpu") - 1 <= 3.2
+    assert live_activations("reference") > 7
