@@ -47,20 +47,24 @@ class Problem:
 
     def step(self) -> None:
         """Run forward and backward, as a training step does, and drop the gradients."""
-        self.forward().backward(self.gradient)
+        torch.autograd.backward(self.forward(), self.gradient)
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Let the next step start without gradients."""
         for leaf in self.leaves.values():
             leaf.grad = None
 
     def results(self) -> dict[str, torch.Tensor]:
         """Return the output and the gradient of each leaf."""
         y = self.forward()
-        y.backward(self.gradient)
+        torch.autograd.backward(y, self.gradient)
         found = {"output": y.detach()}
         for name, leaf in self.leaves.items():
             found[f"gradient of {name}"] = (
                 torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
             )
-            leaf.grad = None
+        self.drop_gradients()
         return found
 
 

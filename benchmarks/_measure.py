@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,14 +34,16 @@ class Settings:
         row_s: Wall seconds after which a case gets fewer repeats than that.
         has_compile: Whether torch.compile is among the baselines.
         warm_ups: Runs of each contender before the first one that counts.
+        cores: Those that this process may use; empty where the system does not say.
     """
 
     device: str = "cpu"
     backend: str = "cpu"
     repeats: int = 30
-    row_s: float = 150.0
+    row_s: float = 450.0
     has_compile: bool = True
     warm_ups: int = WARM_UPS
+    cores: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -188,28 +189,16 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-@contextlib.contextmanager
-def one_core(settings: Settings) -> Iterator[None]:
-    """Pin this process to one of the cores that it may use, and PyTorch to one thread."""
-    allowed = cores()
-    if settings.device == "cpu":
-        torch.set_num_threads(1)
-        set_cores(allowed[:1])
-    try:
-        yield
-    finally:
-        set_cores(allowed)
-
-
-def cores() -> list[int]:
+def usable_cores() -> tuple[int, ...]:
     """Return the cores that this process may use; empty where the system does not say."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
-def set_cores(allowed: Sequence[int]) -> None:
-    """Let this thread, and those that it starts, use these cores only."""
-    if allowed and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, allowed)
+def run_on(settings: Settings, count: int) -> None:
+    """Pin this process to its first `count` cores, and give PyTorch as many threads."""
+    torch.set_num_threads(count)
+    if settings.cores:
+        os.sched_setaffinity(0, settings.cores[:count])
 
 
 def machine(settings: Settings) -> dict[str, Any]:

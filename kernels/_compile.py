@@ -8,13 +8,11 @@ an address came from: a narrow load of a table must not hide a narrow load of an
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,9 +51,8 @@ class Row:
         widths: Bits of the accesses to each pointer argument, narrowest first. An argument that may
             be narrow (a table, statistics, a small weight) is left out.
         instructions: How often each tensor-core instruction (``"HMMA"``, ``"HGMMA"``) occurs.
-        bytes_ratio: Bytes that the kernel asks for, over the least that its work needs; None if
-            the kernel is not part of a fused stage.
-        shape: The shape that `bytes_ratio` was counted for.
+        bytes_ratio: Bytes that the kernel asks for, over those of all its operands, once each;
+            None where they were not counted.
     """
 
     backend: str
@@ -70,7 +67,6 @@ class Row:
     widths: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     instructions: Mapping[str, int] = field(default_factory=dict)
     bytes_ratio: float | None = None
-    shape: str = ""
 
     @property
     def tensor_core(self) -> str:
@@ -78,23 +74,24 @@ class Row:
         return " + ".join(sorted(name for name, count in self.instructions.items() if count))
 
 
-def compile_launch(name: str, launch: Launch, dtype: str, arch: str) -> Row:
-    """Compile a recorded launch of a Triton kernel for an architecture, without a GPU.
+def compile_launches(name: str, launches: Sequence[Launch], dtype: str, arch: str) -> Row:
+    """Compile recorded launches of one Triton kernel for an architecture, without a GPU.
 
     Args:
         name: For the row.
-        launch: From `hwnas.kernels.triton._spec.recording`.
+        launches: From `hwnas.kernels.triton._spec.recording`; they differ in data only.
         dtype: Of the activations, for the row.
         arch: One of `TARGETS`.
 
     Raises:
         RuntimeError: Triton was imported with TRITON_INTERPRET set, so kernels are interpreted.
     """
+    launch = launches[0]
     if not hasattr(launch.kernel, "cache_key"):
         raise RuntimeError("kernels are interpreted: unset TRITON_INTERPRET to compile them")
     backend, version = TARGETS[arch]
     compiled = launch.compile(version, backend)
-    traffic = launch.traffic
+    traffic = [each.traffic for each in launches if each.traffic is not None]
     common: dict[str, Any] = {
         "backend": "triton",
         "kernel": name,
@@ -102,13 +99,16 @@ def compile_launch(name: str, launch: Launch, dtype: str, arch: str) -> Row:
         "dtype": dtype,
         "arch": arch,
         "dynamic_shared": int(compiled.metadata.shared),
-        "bytes_ratio": None if traffic is None else traffic.asked / traffic.minimum,
+        "bytes_ratio": (
+            sum(each.asked for each in traffic) / sum(each.minimum for each in traffic)
+            if traffic
+            else None
+        ),
     }
     if backend == "hip":
         return Row(**common, **amd_resources(compiled.asm["amdgcn"]))
     resources, sass = inspect_cubin(compiled.asm["cubin"])
-    signature = compiled.src.signature
-    arguments = [each for each, kind in signature.items() if kind != "constexpr"]
+    arguments = list(_flat_types(compiled.src.signature.items()))
     large = large_arguments(launch)
     widths = pointer_widths(compiled.asm["ptx"], arguments)
     return Row(
@@ -128,14 +128,26 @@ def large_arguments(launch: Launch) -> set[str]:
     """
     import torch
 
-    names = launch.kernel.arg_names
     sizes = {
         name: value.numel() * value.element_size()
-        for name, value in zip(names, launch.args, strict=False)
+        for name, value in _flat(zip(launch.kernel.arg_names, launch.args, strict=False))
         if isinstance(value, torch.Tensor)
     }
     largest = max(sizes.values())
     return {name for name, size in sizes.items() if size * 64 >= largest}
+
+
+def _flat(pairs: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Name the members of tuples as Triton hands them to a kernel, one parameter each."""
+    for name, value in pairs:
+        if isinstance(value, tuple):
+            yield from _flat((f"{name}[{place}]", each) for place, each in enumerate(value))
+        else:
+            yield name, value
+
+
+def _flat_types(pairs: Iterable[tuple[str, Any]]) -> Iterator[str]:
+    return (name for name, kind in _flat(pairs) if kind != "constexpr")
 
 
 def inspect_cubin(cubin: bytes) -> tuple[dict[str, int], str]:
@@ -279,29 +291,3 @@ def _parameters(address: str, sources: Mapping[str, set[str]]) -> set[int]:
             seen.add(name)
             waiting += sources.get(name, ())
     return {int(name.removeprefix("param ")) for name in seen if name.startswith("param ")}
-
-
-@contextlib.contextmanager
-def counted_launches() -> Iterator[Counter[str]]:
-    """Count the Triton kernels that are launched meanwhile, by name; also in the interpreter."""
-    from triton.runtime.interpreter import InterpretedFunction
-    from triton.runtime.jit import JITFunction
-
-    launches: Counter[str] = Counter()
-    originals = {kind: kind.run for kind in (InterpretedFunction, JITFunction)}
-
-    def counting(run: Any) -> Any:
-        @functools.wraps(run)
-        def counted(self: Any, *args: Any, **options: Any) -> Any:
-            launches[getattr(self, "fn", self).__name__] += 1
-            return run(self, *args, **options)
-
-        return counted
-
-    for kind, run in originals.items():
-        kind.run = counting(run)
-    try:
-        yield launches
-    finally:
-        for kind, run in originals.items():
-            kind.run = run

@@ -8,6 +8,7 @@ is not active costs nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
@@ -219,62 +220,106 @@ def _of_active(plan: str, active: Sequence[bool], weights: Sequence[Any]) -> lis
     ]
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
-    images, weights, statistics, gates, active, plan, backend = inputs
-    saved = output[1]
-    ctx.counts = (len(images), len(weights), len(statistics), len(saved))
-    ctx.active, ctx.plan, ctx.backend = active, plan, backend
-    ctx.has_gates = gates is not None
-    ctx.save_for_backward(
-        *images, *weights, *statistics, *saved, *([] if gates is None else [gates])
-    )
-    ctx.set_materialize_grads(False)
+class _MixedOp(torch.autograd.Function):
+    """The operator's autograd, over a flat list of tensors.
+
+    `torch.library.register_autograd` would walk the nested lists several times a call, which for a
+    supernet's some seventy calls a step costs as much as ten kernels.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+        images, weights, statistics, gates, _ = call.split(tensors)
+        with torch._C._AutoDispatchBelowAutograd():
+            y, saved = torch.ops.hwnas.mixed_op(
+                images, weights, statistics, gates, call.active, call.plan, call.backend
+            )
+        ctx.call = call
+        ctx.save_for_backward(*tensors, *saved)
+        ctx.mark_non_differentiable(*saved)
+        ctx.set_materialize_grads(False)
+        return y, *saved
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        call: _Call = ctx.call
+        gradient = gradients[0]
+        if gradient is None:
+            return (None,) * len(ctx.needs_input_grad)
+        images, weights, statistics, gates, saved = call.split(ctx.saved_tensors)
+        plan = Plan.parse(call.plan)
+        wanted = ctx.needs_input_grad[1 : 1 + call.inputs]
+        passed_on = [
+            w and _is_passed_on(plan, call.active, i, gates) for i, w in enumerate(wanted)
+        ]
+        computed = [w and not p for w, p in zip(wanted, passed_on, strict=True)]
+        d_inputs, d_weights, d_gates = torch.ops.hwnas.mixed_op_backward(
+            gradient,
+            images,
+            weights,
+            statistics,
+            gates,
+            saved,
+            call.active,
+            computed,
+            call.plan,
+            call.backend,
+        )
+        found = iter(d_inputs)
+        result: list[Tensor | None] = [None]
+        for p, c in zip(passed_on, computed, strict=True):
+            result.append(gradient if p else next(found) if c else None)
+        rest = iter(d_weights)
+        for at, is_active in zip(plan.weight_slices(), call.active, strict=True):
+            result += [next(rest) if is_active else None for _ in range(at.start, at.stop)]
+        result += [None] * call.statistics
+        return (*result, d_gates) if call.has_gates else tuple(result)
 
 
-def _backward(ctx: Any, gradient: Tensor | None, _: Any) -> tuple[Any, ...]:
-    n_inputs, n_weights, n_statistics, n_saved = ctx.counts
-    if gradient is None:
-        return [None] * n_inputs, [None] * n_weights, [None] * n_statistics, *[None] * 4
-    tensors = list(ctx.saved_tensors)
-    images = tensors[:n_inputs]
-    weights = tensors[n_inputs : n_inputs + n_weights]
-    statistics = tensors[n_inputs + n_weights : n_inputs + n_weights + n_statistics]
-    saved = tensors[n_inputs + n_weights + n_statistics :][:n_saved]
-    gates = tensors[-1] if ctx.has_gates else None
-    plan = Plan.parse(ctx.plan)
-    wanted = [x.requires_grad for x in images]
-    passed_on = [w and _is_passed_on(plan, ctx.active, i, gates) for i, w in enumerate(wanted)]
-    computed = [w and not p for w, p in zip(wanted, passed_on, strict=True)]
-    d_inputs, d_weights, d_gates = torch.ops.hwnas.mixed_op_backward(
-        gradient,
-        images,
-        weights,
-        statistics,
-        gates,
-        saved,
-        ctx.active,
-        computed,
-        ctx.plan,
-        ctx.backend,
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What of a call is not a tensor, and how the flat list of tensors is made of groups."""
+
+    inputs: int
+    weights: int
+    statistics: int
+    has_gates: bool
+    active: Sequence[bool]
+    plan: str
+    backend: str
+
+    def split(
+        self, tensors: Sequence[Tensor]
+    ) -> tuple[
+        Sequence[Tensor], Sequence[Tensor], Sequence[Tensor], Tensor | None, Sequence[Tensor]
+    ]:
+        """Return inputs, weights, statistics, gates and what follows them."""
+        first = self.inputs + self.weights
+        last = first + self.statistics
+        return (
+            tensors[: self.inputs],
+            tensors[self.inputs : first],
+            tensors[first:last],
+            tensors[last] if self.has_gates else None,
+            tensors[last + self.has_gates :],
+        )
+
+
+def _differentiable(
+    inputs: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    statistics: Sequence[Tensor],
+    gates: Tensor | None,
+    active: Sequence[bool],
+    plan: str,
+    backend: str,
+) -> tuple[Tensor, list[Tensor]]:
+    tensors = [*inputs, *weights, *statistics, *([] if gates is None else [gates])]
+    counts = (len(inputs), len(weights), len(statistics))
+    y, *saved = _MixedOp.apply(  # type: ignore[no-untyped-call]
+        _Call(*counts, gates is not None, active, plan, backend), *tensors
     )
-    found = iter(d_inputs)
-    images_out = [
-        gradient if p else next(found) if c else None
-        for p, c in zip(passed_on, computed, strict=True)
-    ]
-    rest = iter(d_weights)
-    weights_out: list[Tensor | None] = []
-    for at, is_active in zip(plan.weight_slices(), ctx.active, strict=True):
-        weights_out += [next(rest) if is_active else None for _ in weights[at]]
-    return (
-        images_out,
-        weights_out,
-        [None] * n_statistics,
-        d_gates if gates is not None else None,
-        None,
-        None,
-        None,
-    )
+    return y, saved
 
 
 def _is_passed_on(plan: Plan, active: Sequence[bool], index: int, gates: Tensor | None) -> bool:
@@ -303,7 +348,7 @@ for _key in ("CPU", "CUDA"):
     _LIBRARY.impl("mixed_op_backward", _run_backward, _key)
 torch.library.register_fake("hwnas::mixed_op", _fake, lib=_LIBRARY)
 torch.library.register_fake("hwnas::mixed_op_backward", _fake_backward, lib=_LIBRARY)
-torch.library.register_autograd("hwnas::mixed_op", _backward, setup_context=_setup, lib=_LIBRARY)
+_LIBRARY.impl("mixed_op", _differentiable, "Autograd")
 torch.library.register_autograd(
     "hwnas::mixed_op_backward",
     _no_double_backward,

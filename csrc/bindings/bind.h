@@ -13,8 +13,10 @@ namespace hwnas_bindings {
 
 void bind_latency(pybind11::module_& m);
 void bind_arena(pybind11::module_& m);
+void bind_rnn_cell(pybind11::module_& m);
 void bind_separable(pybind11::module_& m);
 void bind_combine(pybind11::module_& m);
+void bind_pool(pybind11::module_& m);
 
 // Addresses cross the boundary as integers (Tensor.data_ptr()); 0 is null. The callers in kernels/
 // have checked dtype, layout and shape.

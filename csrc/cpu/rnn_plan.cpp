@@ -8,6 +8,15 @@ namespace hwnas {
 
 namespace {
 
+constexpr std::int64_t kStagger = 272;  // keeps planes out of each other's cache sets
+constexpr std::int64_t kProjectedRows = 256;
+constexpr std::int64_t kGradientFloats = std::int64_t{1} << 26;
+constexpr std::int64_t kSegmentFloats = 8;  // two pointers, a count, and rounding
+
+std::int64_t pad(std::int64_t features) {
+    return (features + 15) / 16 * 16;
+}
+
 std::size_t at(std::int64_t index) {
     return static_cast<std::size_t>(index);
 }
@@ -121,6 +130,7 @@ void RnnSchedule::group_level(std::int64_t level) {
 
 RnnPlan RnnSchedule::plan() const {
     RnnPlan plan = sizes_;
+    plan.rows = plan.cells * plan.batch;
     plan.source = source_.data();
     plan.activation = activation_.data();
     plan.last = last_.data();
@@ -130,6 +140,46 @@ RnnPlan RnnSchedule::plan() const {
     plan.level = level_.data();
     plan.members = members_.data();
     return plan;
+}
+
+std::int64_t rnn_plane(std::int64_t rows, std::int64_t features) {
+    return rows * pad(features) + kStagger;
+}
+
+std::int64_t rnn_saved(const RnnPlan& plan) {
+    return plan.steps * (3 * plan.nodes + 1) * rnn_plane(plan.rows, plan.hidden);
+}
+
+std::int64_t rnn_block(const RnnPlan& plan) {
+    return std::max<std::int64_t>(1, kProjectedRows / std::max<std::int64_t>(1, plan.rows));
+}
+
+std::int64_t rnn_chunk(const RnnPlan& plan) {
+    const std::int64_t step = 2 * plan.nodes * rnn_plane(plan.rows, plan.hidden);
+    return std::clamp<std::int64_t>(kGradientFloats / step, 1,
+                                    std::max<std::int64_t>(1, plan.steps));
+}
+
+std::int64_t rnn_segments(const RnnPlan& plan) {
+    return rnn_chunk(plan) * plan.nodes *
+           (plan.cells + plan.rows / kRnnSegmentRows);
+}
+
+std::int64_t rnn_forward_scratch(const RnnPlan& plan) {
+    const std::int64_t hidden = pad(plan.hidden);
+    return plan.steps * rnn_plane(plan.rows, plan.input) +
+           (2 * rnn_block(plan) + 2) * rnn_plane(plan.rows, plan.hidden) +
+           2 * hidden * pad(plan.input) + (plan.edges + 1) * 2 * hidden * hidden;
+}
+
+std::int64_t rnn_backward_scratch(const RnnPlan& plan, int threads) {
+    // Columns of weights come in pairs of panels there.
+    const std::int64_t hidden = pad(plan.hidden);
+    const std::int64_t planes = 2 * rnn_chunk(plan) * plan.nodes + plan.nodes + 1 + 4;
+    return plan.steps * rnn_plane(plan.rows, plan.input) +
+           planes * rnn_plane(plan.rows, plan.hidden) +
+           2 * hidden * (pad(plan.input) + 16) + (plan.edges + 1) * 2 * hidden * (hidden + 16) +
+           threads * rnn_segments(plan) * kSegmentFloats;
 }
 
 }  // namespace hwnas

@@ -25,6 +25,7 @@ struct RnnPlan {
     std::int64_t hidden;
     std::int64_t nodes;
     std::int64_t edges;
+    std::int64_t rows;  // M * B
     bool carry_last;
     const std::int32_t* source;      // [N][M] node that is read; -1 at level 0: the state
     const std::int32_t* activation;  // [N][M] 0 tanh, 1 ReLU, 2 identity, 3 sigmoid
@@ -34,8 +35,6 @@ struct RnnPlan {
     const RnnGroup* groups;          // by level
     const std::int32_t* level;       // [N + 1] first group of each level
     const std::int32_t* members;     // cells of the groups
-
-    std::int64_t rows() const { return cells * batch; }
 };
 
 // Sizes of one call.
@@ -71,5 +70,28 @@ class RnnSchedule {
     std::vector<RnnGroup> groups_;
     std::vector<std::int32_t> level_, members_;
 };
+
+// Floats of memory, for the widest vectors (a narrower instruction set needs at most as much).
+
+// One matrix [rows, features] in panels (see kernels/rnn_cell.h).
+std::int64_t rnn_plane(std::int64_t rows, std::int64_t features);
+
+// What the backward pass needs: the carried state, then c, n and h of each node, for each step.
+std::int64_t rnn_saved(const RnnPlan& plan);
+
+// Scratch of a forward pass, and of a backward pass.
+std::int64_t rnn_forward_scratch(const RnnPlan& plan);
+std::int64_t rnn_backward_scratch(const RnnPlan& plan, int threads);
+
+// Steps whose input projections are computed at once: enough rows to use the weights often.
+std::int64_t rnn_block(const RnnPlan& plan);
+
+// Steps after which the weights' gradients are summed: all of them, if memory allows.
+std::int64_t rnn_chunk(const RnnPlan& plan);
+
+// Most entries of the list of segments of rows that belong to one edge in one chunk, each of at
+// most kRnnSegmentRows.
+constexpr std::int64_t kRnnSegmentRows = 256;
+std::int64_t rnn_segments(const RnnPlan& plan);
 
 }  // namespace hwnas

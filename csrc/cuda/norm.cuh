@@ -21,6 +21,7 @@ __device__ __forceinline__ NormTile norm_tile(float* shared, int width) {
 // No norm: y = z. Channels outside the tensor: y = 0.
 __device__ __forceinline__ void fill_norm(const NormTile& tile, int width, const Norm& norm,
                                           int first, int channels) {
+#pragma unroll 1
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
         const int c = first + i;
         const bool is_there = c < channels;
@@ -68,6 +69,7 @@ __device__ __forceinline__ UpstreamTile upstream_tile(float* shared, int width) 
 __device__ __forceinline__ void fill_upstream(const UpstreamTile& tile, int width,
                                               const Upstream& up, int first, int channels) {
     const float gate = up.gate == nullptr ? 1.0f : *up.gate;
+#pragma unroll 1
     for (int i = threadIdx.x; i < width; i += blockDim.x) {
         const int c = first + i;
         const bool is_there = c < channels;

@@ -18,7 +18,7 @@ namespace {
 constexpr int kChannels = 64;     // of the input and of the output, at a time
 constexpr int kPitch = kChannels + 4;  // of floats in `stage`
 constexpr int kMostParts = 512;   // blocks of a launch that have a part of their own
-constexpr int kPixels = 128;      // input pixels of a tile of the depthwise kernel
+constexpr int kOwn = 2;           // pixels of a thread of the depthwise kernel
 
 // Output pixels of a tile of the matrix kernel: as many bytes whatever the type.
 template <typename T>
@@ -74,6 +74,7 @@ __device__ __forceinline__ void load_dz(T* dz, const Shape& shape, const Tiling&
                                         const UpstreamTile& coefficients, int first) {
     constexpr int kSize = Pack<T>::kSize;
     constexpr int kPacks = kChannels / kSize;
+#pragma unroll 1
     for (int item = threadIdx.x; item < kTile<T> * kPacks; item += kThreads) {
         const int channel = item % kPacks * kSize;
         const int m = item / kPacks;
@@ -95,6 +96,7 @@ template <bool kWide>
 __device__ __forceinline__ void put_part(float* part, const float* stage, const Shape& shape, int d,
                                          int c, bool add) {
     constexpr int kPacks = kChannels / 4;
+#pragma unroll 1
     for (int item = threadIdx.x; item < kChannels * kPacks; item += kThreads) {
         const int column = item % kPacks * 4;
         const int row = item / kPacks;
@@ -123,6 +125,7 @@ __device__ __forceinline__ void write_dt(T* dt, const float* stage, const Shape&
                                          const Tiling& tiling, const Place& at, int c) {
     constexpr int kSize = Pack<T>::kSize;
     constexpr int kPacks = kChannels / kSize;
+#pragma unroll 1
     for (int item = threadIdx.x; item < tiling.pixels() * kPacks; item += kThreads) {
         const int channel = item % kPacks * kSize;
         const int m = item / kPacks;
@@ -138,7 +141,7 @@ __device__ __forceinline__ void write_dt(T* dt, const float* stage, const Shape&
 }
 
 template <typename T, bool kWide>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     separable_backward_matrix_kernel(Shape shape, Plan plan, Upstream up, const T* __restrict__ x,
                                      Norm norm, const T* __restrict__ depthwise,
                                      const T* __restrict__ pointwise,
@@ -207,6 +210,7 @@ __global__ void __launch_bounds__(kThreads)
             __syncthreads();
             load_dz<T, kWide>(dz, shape, tiling, place, up, coefficients, d);
             __syncthreads();
+#pragma unroll 1
             for (int k = 0; k < outputs; k += M::kDepth) {
                 Left<T, Rows> a;
                 a.load(dz + line * kPadded + k, kPadded);
@@ -220,6 +224,7 @@ __global__ void __launch_bounds__(kThreads)
                 }
             }
             if (w_line < outputs && w_column < inputs) {
+#pragma unroll 1
                 for (int k = 0; k < kTile<T>; k += M::kDepth) {
                     Left<T, Columns> a;
                     a.load(dz + k * kPadded + w_line, kPadded);
@@ -258,15 +263,22 @@ __global__ void __launch_bounds__(kThreads)
 // -- second launch --------------------------------------------------------------------------------
 
 struct DepthwiseRegions {
-    int dt, x, taps, norm, parts, bytes;
+    int dt, x, u, taps, norm, parts, bytes;
 };
+
+// Input pixels of a tile of the depthwise kernel: two for each thread.
+template <typename T>
+__host__ __device__ int tile_pixels(int width) {
+    return kOwn * kThreads * Pack<T>::kSize / width;
+}
 
 template <typename T>
 __host__ __device__ DepthwiseRegions depthwise_regions(const Tiling& tiling, int taps, int width) {
     DepthwiseRegions at{};
     Layout layout;
     at.dt = layout.take<T>(tiling.halo() * width);
-    at.x = layout.take<T>(kPixels * width);
+    at.x = layout.take<T>(tile_pixels<T>(width) * width);
+    at.u = layout.take<T>(tile_pixels<T>(width) * width);
     at.taps = layout.take<float>(taps * width);
     at.norm = layout.take<float>(4 * width);
     at.parts = layout.take<float>(kWarps * (taps + 2) * width + 32);
@@ -284,6 +296,7 @@ __device__ __forceinline__ void load_outputs(T* halo, const Shape& shape, const 
                                              const Place& first, const T* dt, int c, int width) {
     constexpr int kSize = Pack<T>::kSize;
     const int packs = width / kSize;
+#pragma unroll 1
     for (int item = threadIdx.x; item < tiling.halo() * packs; item += kThreads) {
         const int channel = item % packs * kSize;
         const int pixel = item / packs;
@@ -366,6 +379,7 @@ __device__ __forceinline__ void finish(const float* parts, int* counter, float* 
     }
     __threadfence();
     const int taps = shape.kernel * shape.kernel;
+#pragma unroll 1
     for (int item = threadIdx.x; item < (taps + 2) * width; item += kThreads) {
         const int row = item / width;
         const int channel = c + item % width;
@@ -384,10 +398,17 @@ __device__ __forceinline__ void finish(const float* parts, int* counter, float* 
     }
 }
 
-// A thread owns a pack of channels and 16 / kSize of the tile's pixels. Taps are the outer loop, so
+// At most 64 registers, 85 where a processor keeps more of them busy with less.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+constexpr int kBlocks = 3;
+#else
+constexpr int kBlocks = 4;
+#endif
+
+// A thread owns a pack of channels at two of the tile's pixels. Taps are the outer loop, so
 // that one tap's gradient is all that has to be held.
 template <typename T, bool kWide>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, kBlocks)
     separable_backward_depthwise_kernel(Shape shape, Plan plan, const T* __restrict__ x, Norm norm,
                                         const T* __restrict__ depthwise, T* __restrict__ dx,
                                         bool accumulate, T* __restrict__ d_depthwise,
@@ -401,6 +422,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     const DepthwiseRegions at = depthwise_regions<T>(tiling, taps, width);
     T* const dt = reinterpret_cast<T*>(shared + at.dt);
     T* const kept = reinterpret_cast<T*>(shared + at.x);
+    T* const kept_u = reinterpret_cast<T*>(shared + at.u);
     float* const weights = reinterpret_cast<float*>(shared + at.taps);
     float* const norm_floats = reinterpret_cast<float*>(shared + at.norm);
     float* const slots = reinterpret_cast<float*>(shared + at.parts);
@@ -440,8 +462,6 @@ __global__ void __launch_bounds__(kThreads, 4)
         // Where the window's last tap of the tile's first pixel is, on the halo's grid of inputs.
         const int row_off = place.row + padding - window - first.row * shape.stride;
         const int column_off = place.column + padding - window - first.column * shape.stride;
-        constexpr int kOwn = 16 / kSize;
-        float u[kOwn][kSize];
         float du[kOwn][kSize];
 #pragma unroll
         for (int j = 0; j < kOwn; ++j) {
@@ -452,18 +472,18 @@ __global__ void __launch_bounds__(kThreads, 4)
             if (valid > 0 && m < tiling.pixels() && is_inside(in, shape.n, shape.h, shape.w)) {
                 const std::int64_t row = (in.image * shape.h + in.row) * shape.w + in.column;
                 each.template load<kWide>(x + row * shape.c + c + channel, valid);
-                if (m < kPixels) {
-                    each.store(kept + m * width + channel);
-                }
+                each.store(kept + m * width + channel);
                 apply_norm(each, norms, channel);
             }
 #pragma unroll
             for (int i = 0; i < kSize; ++i) {
-                u[j][i] = rounded<T>(rectified(each.value[i]));
+                each.value[i] = rectified(each.value[i]);
                 du[j][i] = 0.0f;
             }
+            each.store(kept_u + m * width + channel);
         }
         __syncthreads();
+#pragma unroll 1
         for (int tap = 0; tap < taps; ++tap) {
             const int row_tap = row_off + (shape.kernel - 1 - tap / shape.kernel) * shape.dilation;
             const int column_tap =
@@ -481,11 +501,13 @@ __global__ void __launch_bounds__(kThreads, 4)
                     column * shape.stride == in.column + column_tap) {
                     const int line = static_cast<int>(in.image) * tiling.halo_rows + row;
                     Pack<T> g;
+                    Pack<T> u;
                     g.load(dt + (line * tiling.halo_columns + column) * width + channel);
+                    u.load(kept_u + m * width + channel);
 #pragma unroll
                     for (int i = 0; i < kSize; ++i) {
                         du[j][i] += g.value[i] * w[i];
-                        dw[i] += g.value[i] * u[j][i];
+                        dw[i] += g.value[i] * u.value[i];
                     }
                 }
             }
@@ -508,10 +530,12 @@ __global__ void __launch_bounds__(kThreads, 4)
                 each.template load<kWide>(to, valid);
             }
             Pack<T> source;
+            Pack<T> u;
             source.load(kept + m * width + channel);
+            u.load(kept_u + m * width + channel);
 #pragma unroll
             for (int i = 0; i < kSize; ++i) {
-                const float kept_du = u[j][i] <= 0.0f ? 0.0f : du[j][i];
+                const float kept_du = u.value[i] <= 0.0f ? 0.0f : du[j][i];
                 const float xhat = inverse[channel + i] * (source.value[i] - norms.mean[channel + i]);
                 each.value[i] += kept_du;
                 sum[i] += kept_du;
@@ -526,6 +550,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     }
     __syncthreads();
     float* const parts = reinterpret_cast<float*>(workspace + plan.depthwise);
+#pragma unroll 1
     for (int item = threadIdx.x; item < (taps + 2) * width; item += kThreads) {
         const int row = item / width;
         float sum = 0.0f;
@@ -569,7 +594,7 @@ Plan make_plan(const Shape& shape) {
         return depthwise_regions<T>(each, taps, plan.tile_width).bytes;
     };
     plan.inputs = choose_tiling(
-        shape.n, shape.h, shape.w, kPixels,
+        shape.n, shape.h, shape.w, tile_pixels<T>(plan.tile_width),
         [&](int size) {
             return (size - 1 + reach(shape) + shape.stride - 1) / shape.stride + 1;
         },

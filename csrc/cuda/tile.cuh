@@ -59,6 +59,7 @@ __device__ __forceinline__ void load_halo(T* halo, const Shape& shape, const Til
     constexpr int kSize = Pack<T>::kSize;
     const int packs = width / kSize;
     const int padding = shape.dilation * (shape.kernel - 1) / 2;
+#pragma unroll 1
     for (int item = threadIdx.x; item < tiling.halo() * packs; item += kThreads) {
         const int channel = item % packs * kSize;
         const int pixel = item / packs;
@@ -88,6 +89,7 @@ template <typename T>
 __device__ __forceinline__ void load_taps(float* taps, const Shape& shape, const T* depthwise,
                                           int first, int width) {
     const int count = shape.kernel * shape.kernel;
+#pragma unroll 1
     for (int item = threadIdx.x; item < count * width; item += kThreads) {
         const int c = first + item % width;
         const bool is_there = c < shape.c;
@@ -102,6 +104,7 @@ __device__ __forceinline__ void convolve(T* t, int pitch, int left, int pixels, 
                                          const Tiling& tiling, int width) {
     constexpr int kSize = Pack<T>::kSize;
     const int packs = width / kSize;
+#pragma unroll 1
     for (int item = threadIdx.x; item < pixels * packs; item += kThreads) {
         const int channel = item % packs * kSize;
         const int m = item / packs;
@@ -140,6 +143,7 @@ __device__ __forceinline__ void load_matrix(T* target, int pitch, int height, in
                                             int left) {
     constexpr int kSize = Pack<T>::kSize;
     const int packs = width / kSize;
+#pragma unroll 1
     for (int item = threadIdx.x; item < height * packs; item += kThreads) {
         const int column = item % packs * kSize;
         const int row = item / packs;

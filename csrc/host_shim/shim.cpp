@@ -75,10 +75,11 @@ bool release(Launch& launch, std::size_t first, std::size_t last, State state) {
 [[noreturn]] void fail(const Launch& launch) {
     std::string message = "a barrier that not all threads reach:";
     std::string before;
+    int groups = 0;
     for (std::size_t i = 0; i < launch.threads.size(); ++i) {
         const Thread& each = launch.threads[i];
         const std::string now = each.state == State::kDone ? "is done" : "waits at " + place(each);
-        if (now != before) {
+        if (now != before && ++groups <= 4) {
             message += " thread " + std::to_string(i) + " " + now + ";";
             before = now;
         }

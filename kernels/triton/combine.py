@@ -51,26 +51,29 @@ def _combine(
     BD: tl.constexpr,
 ):
     channels = groups * V
-    pixel = tl.program_id(0).to(tl.int64) * M + tl.arange(0, M)
+    start = tl.program_id(0).to(tl.int64) * M
+    pixel = tl.arange(0, M)
     d = tl.program_id(1) * BD + tl.arange(0, BD)
     d_inside = d < channels
-    inside = (pixel < pixels)[:, None] & d_inside[None, :]
+    inside = (pixel < pixels - start)[:, None] & d_inside[None, :]
     offset = pixel[:, None] * channels + d[None, :]
     total = tl.zeros([M, BD], tl.float32)
     for b in tl.static_range(len(zs)):
-        # Otherwise the compiler loads all branches first, and runs out of registers.
-        tl.debug_barrier()
-        value = tl.load(zs[b] + offset, mask=inside, other=0.0).to(tl.float32)
-        if NORMS[b]:
-            mean, inverse, factor = norm_slope(
-                statistics[b], scales[b], d, d_inside, channels, epsilons[b]
-            )
-            shift = tl.load(shifts[b] + d, mask=d_inside, other=0.0).to(tl.float32)
-            value = (factor * inverse)[None, :] * (value - mean[None, :]) + shift[None, :]
-        if RELU:
-            value = tl.where(value < 0.0, 0.0, value)
-        total += value * gate_value(gates, b, GATED)
-    tl.store(y + offset, total.to(y.dtype.element_ty), mask=inside)
+        gate = gate_value(gates, b, GATED)
+        # A gate of 0 costs nothing, and is no reason to pass a NaN on. The jump also keeps the
+        # compiler from loading all branches first, for which there are no registers.
+        if gate != 0.0:
+            value = tl.load(zs[b] + start * channels + offset, mask=inside, other=0.0).to(tl.float32)
+            if NORMS[b]:
+                mean, inverse, factor = norm_slope(
+                    statistics[b], scales[b], d, d_inside, channels, epsilons[b]
+                )
+                shift = tl.load(shifts[b] + d, mask=d_inside, other=0.0).to(tl.float32)
+                value = (factor * inverse)[None, :] * (value - mean[None, :]) + shift[None, :]
+            if RELU:
+                value = tl.where(value < 0.0, 0.0, value)
+            total += value * gate
+    tl.store(y + start * channels + offset, total.to(y.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -94,30 +97,33 @@ def _combine_backward(
     """Sum over a range of pixels; KINDS is 0 without z, 1 for z without a norm, 2 with one."""
     channels = groups * V
     part = tl.program_id(0).to(tl.int64)
+    start = part * rounds * M
+    left = tl.minimum(pixels - start, rounds * M).to(tl.int32)
     d = tl.program_id(1) * BD + tl.arange(0, BD)
     d_inside = d < channels
     for b in tl.static_range(len(zs)):
-        tl.debug_barrier()
+        at = zs[b] + start * channels
         sum_g = tl.zeros([M, BD], tl.float32)
         sum_gz = tl.zeros([M, BD], tl.float32)
         mean = tl.zeros([BD], tl.float32)
-        inverse = tl.full([BD], 1.0, tl.float32)
-        slope = inverse
-        shift = mean
+        slope = tl.full([BD], 1.0, tl.float32)
+        shift = tl.zeros([BD], tl.float32)
         if KINDS[b] == 2:
-            mean, inverse, slope = norm_slope(
-                statistics[b], scales[b], d, d_inside, channels, epsilons[b]
-            )
-            slope = slope * inverse
-            shift = tl.load(shifts[b] + d, mask=d_inside, other=0.0).to(tl.float32)
+            mean = tl.load(statistics[b] + d, mask=d_inside, other=0.0)
+            if RELU:
+                _, inverse, factor = norm_slope(
+                    statistics[b], scales[b], d, d_inside, channels, epsilons[b]
+                )
+                slope = factor * inverse
+                shift = tl.load(shifts[b] + d, mask=d_inside, other=0.0).to(tl.float32)
         for i in range(rounds):
             # The branches after the first find the gradient of these pixels in the L1 cache.
-            pixel = (part * rounds + i) * M + tl.arange(0, M)
-            inside = (pixel < pixels)[:, None] & d_inside[None, :]
+            pixel = i * M + tl.arange(0, M)
+            inside = (pixel < left)[:, None] & d_inside[None, :]
             offset = pixel[:, None] * channels + d[None, :]
-            g = tl.load(gradient + offset, mask=inside, other=0.0).to(tl.float32)
+            g = tl.load(gradient + start * channels + offset, mask=inside, other=0.0).to(tl.float32)
             if KINDS[b] > 0:
-                centred = tl.load(zs[b] + offset, mask=inside, other=0.0).to(tl.float32)
+                centred = tl.load(at + offset, mask=inside, other=0.0).to(tl.float32)
                 centred -= mean[None, :]
                 if RELU:
                     g = tl.where(slope[None, :] * centred + shift[None, :] <= 0.0, 0.0, g)
@@ -125,7 +131,13 @@ def _combine_backward(
             sum_g += g
         target = partial + (part * len(zs) + b) * 2 * channels + d
         tl.store(target, tl.sum(sum_g, 0), mask=d_inside)
-        tl.store(target + channels, tl.sum(sum_gz, 0) * inverse, mask=d_inside)
+        second = tl.sum(sum_gz, 0)
+        if KINDS[b] == 2:
+            _, inverse, _ = norm_slope(
+                statistics[b], scales[b], d, d_inside, channels, epsilons[b]
+            )
+            second *= inverse
+        tl.store(target + channels, second, mask=d_inside)
 
 
 @triton.jit
@@ -152,16 +164,18 @@ def _accumulate(
     BD: tl.constexpr,
 ):
     channels = groups * V
-    pixel = tl.program_id(0).to(tl.int64) * M + tl.arange(0, M)
+    start = tl.program_id(0).to(tl.int64) * M
+    pixel = tl.arange(0, M)
     d = tl.program_id(1) * BD + tl.arange(0, BD)
     d_inside = d < channels
-    inside = (pixel < pixels)[:, None] & d_inside[None, :]
+    inside = (pixel < pixels - start)[:, None] & d_inside[None, :]
     offset = pixel[:, None] * channels + d[None, :]
     gate = gate_value(gates, branch, GATED)
     dz = upstream(
-        gradient, z, offset, inside, d, d_inside, channels, statistics, scale, shift, sums,
-        gate, epsilon, inverse_count, MODE, UP_RELU,
+        gradient + start * channels, z + start * channels, offset, inside, d, d_inside, channels,
+        statistics, scale, shift, sums, gate, epsilon, inverse_count, MODE, UP_RELU,
     )  # fmt: skip
+    dx += start * channels
     if ADD:
         dz += tl.load(dx + offset, mask=inside, other=0.0).to(tl.float32)
     tl.store(dx + offset, dz.to(dx.dtype.element_ty), mask=inside)

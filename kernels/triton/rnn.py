@@ -24,7 +24,7 @@ import torch
 import triton
 import triton.language as tl
 
-from hwnas.kernels.triton._spec import launch
+from hwnas.kernels.triton._spec import KernelSpec, Traffic, launch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,29 +35,50 @@ _NOT_SPECIAL = ("span_at", "item_at", "target_at", "t", "steps", "batch", "root"
 
 
 @triton.jit
-def _activate(x, kind):
-    """Return tanh, ReLU, the identity or the sigmoid of x for the scalar kind 0, 1, 2 or 3."""
-    size = tl.abs(x)
-    small = tl.exp(-size * tl.where(kind == 0, 2.0, 1.0))
-    inverse = 1.0 / (1.0 + small)
-    sigmoid = tl.where(x < 0, small * inverse, inverse)
-    tanh = 1.0 - 2.0 * (small * inverse)
+def _sigmoid(x):
+    small = tl.exp(-tl.abs(x))
+    y = 1.0 / (1.0 + small)
+    return tl.where(x < 0, small * y, y)
+
+
+@triton.jit
+def _tanh(x):
+    small = tl.exp(-2.0 * tl.abs(x))
+    y = 1.0 - 2.0 * small / (1.0 + small)
+    y = tl.where(x < 0, -y, y)
     # Near 0 that would cancel: a minimax polynomial instead (Cephes' tanhf).
     square = x * x
     series = 2.06390887954e-2 - 5.70498872745e-3 * square
     series = 1.33314422036e-1 + square * (-5.37397155531e-2 + square * series)
     series = x + x * square * (-3.33332819422e-1 + square * series)
-    tanh = tl.where(size < 0.625, series, tl.where(x < 0, -tanh, tanh))
-    plain = tl.where((kind == 1) & (x < 0), 0.0, x)
-    return tl.where(kind == 0, tanh, tl.where(kind == 3, sigmoid, plain))
+    return tl.where(tl.abs(x) < 0.625, series, y)
+
+
+@triton.jit
+def _activate(x, kind):
+    """Return tanh, ReLU, the identity or the sigmoid of x for the scalar kind 0, 1, 2 or 3."""
+    # A branch: every thread takes the same one, and its registers are free again behind it.
+    y = x
+    if kind == 0:
+        y = _tanh(x)
+    elif kind == 1:
+        y = tl.where(x < 0, 0.0, x)
+    elif kind == 3:
+        y = _sigmoid(x)
+    return y
 
 
 @triton.jit
 def _slope(x, y, kind):
     """Return the derivative of `_activate` at x, where its value is y."""
-    bent = tl.where(kind == 0, 1.0 - y * y, y * (1.0 - y))
-    straight = tl.where((kind == 1) & (x <= 0), 0.0, 1.0)
-    return tl.where((kind == 0) | (kind == 3), bent, straight)
+    slope = tl.full(x.shape, 1.0, tl.float32)
+    if kind == 0:
+        slope = 1.0 - y * y
+    elif kind == 1:
+        slope = tl.where(x <= 0, 0.0, 1.0)
+    elif kind == 3:
+        slope = y * (1.0 - y)
+    return slope
 
 
 @triton.jit(do_not_specialize=_NOT_SPECIAL)
@@ -90,16 +111,19 @@ def _node_forward(
     total = tl.zeros([BLOCK], tl.float32)
     if flags & 1:
         total = tl.load(leaf_sum + here, mask=inside, other=0.0)
-    for number in range(tl.load(span), tl.load(span + 1)):
+    for number in tl.range(tl.load(span), tl.load(span + 1), disable_licm=True):
         item = table + item_at + 7 * number
         slot = tl.load(item) * steps + t * tl.load(item + 1) + tl.load(item + 2)
         row = slot.to(tl.int64) * batch + line % batch
         gate = tl.load(pre + row * 2 * width + column, mask=inside, other=0.0)
+        gate = _sigmoid(gate.to(tl.float32))
+        # One operand after the other: all at once would not fit the registers.
+        tl.debug_barrier()
         node = tl.load(pre + (row * 2 + 1) * width + column, mask=inside, other=0.0)
+        node = _activate(node.to(tl.float32), tl.load(item + 3))
+        tl.debug_barrier()
         before = tl.load(states + row * width + column, mask=inside, other=0.0)
         before = before.to(tl.float32)
-        gate = _activate(gate.to(tl.float32), 3)
-        node = _activate(node.to(tl.float32), tl.load(item + 3))
         state = before + gate * (node - before)
         total = tl.where(tl.load(item + 4) != 0, total + state, total)
         for reader in range(tl.load(item + 5), tl.load(item + 6)):
@@ -145,22 +169,24 @@ def _node_backward(
     width = units * UNIT
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < width
+    kept = d_pre.dtype.element_ty
     span = table + span_at + 4 * (line // batch)
-    shared = tl.zeros([BLOCK], tl.float32)
-    if tl.load(span + 2) & 4:
-        row = t.to(tl.int64) * lines + line
-        shared = tl.load(d_output + row * width + column, mask=inside, other=0.0).to(tl.float32)
-        if not CARRY_LAST:
-            row = root.to(tl.int64) * batch + line
-            carried = tl.load(d_states + row * width + column, mask=inside, other=0.0)
-            shared += carried.to(tl.float32)
-        shared = shared / tl.load(span + 3).to(tl.float32)
-    for number in range(tl.load(span), tl.load(span + 1)):
+    leaves = tl.load(span + 3).to(tl.float32)
+    for number in tl.range(tl.load(span), tl.load(span + 1), disable_licm=True):
         item = table + item_at + 7 * number
         first = tl.load(item)
         place = tl.load(item + 2)
         kind = tl.load(item + 3)
-        d_state = tl.where(tl.load(item + 4) != 0, shared, 0.0)
+        d_state = tl.zeros([BLOCK], tl.float32)
+        if tl.load(item + 4) != 0:
+            row = t.to(tl.int64) * lines + line
+            d_mean = tl.load(d_output + row * width + column, mask=inside, other=0.0)
+            d_state = d_mean.to(tl.float32)
+            if not CARRY_LAST:
+                row = root.to(tl.int64) * batch + line
+                carried = tl.load(d_states + row * width + column, mask=inside, other=0.0)
+                d_state += carried.to(tl.float32)
+            d_state = d_state / leaves
         for reader in range(tl.load(item + 5), tl.load(item + 6)):
             target = table + target_at + 4 * reader
             slot = tl.load(target) + tl.load(target + 2)
@@ -170,18 +196,20 @@ def _node_backward(
         slot = first * steps + t * tl.load(item + 1) + place
         row = slot.to(tl.int64) * batch + line % batch
         gate = tl.load(pre + row * 2 * width + column, mask=inside, other=0.0)
-        x = tl.load(pre + (row * 2 + 1) * width + column, mask=inside, other=0.0).to(tl.float32)
-        before = tl.load(states + row * width + column, mask=inside, other=0.0)
-        gate = _activate(gate.to(tl.float32), 3)
-        node = _activate(x, kind)
-        d_node = d_state * gate * _slope(x, node, kind)
-        d_gate = d_state * (node - before.to(tl.float32)) * gate * (1.0 - gate)
-        kept = d_pre.dtype.element_ty
-        tl.store(d_pre + row * 2 * width + column, d_gate.to(kept), mask=inside)
-        tl.store(d_pre + (row * 2 + 1) * width + column, d_node.to(kept), mask=inside)
-        row = (first + place).to(tl.int64) * batch + line % batch
+        gate = _sigmoid(gate.to(tl.float32))
         past = (d_state * (1.0 - gate)).to(kept)
-        tl.store(d_states + row * width + column, past, mask=inside)
+        past_row = (first + place).to(tl.int64) * batch + line % batch
+        tl.store(d_states + past_row * width + column, past, mask=inside)
+        d_state *= gate
+        tl.debug_barrier()
+        x = tl.load(pre + (row * 2 + 1) * width + column, mask=inside, other=0.0).to(tl.float32)
+        node = _activate(x, kind)
+        d_node = (d_state * _slope(x, node, kind)).to(kept)
+        tl.store(d_pre + (row * 2 + 1) * width + column, d_node, mask=inside)
+        tl.debug_barrier()
+        before = tl.load(states + row * width + column, mask=inside, other=0.0)
+        d_gate = d_state * (1.0 - gate) * (node - before.to(tl.float32))
+        tl.store(d_pre + row * 2 * width + column, d_gate.to(kept), mask=inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +219,20 @@ class _Group:
     edge: int
     first: int
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """How many slots, reads of states and cells with leaves a wave has, for counting bytes.
+
+    Of those cells, `unfinished` have leaves in later waves too, and `begun` in earlier ones.
+    """
+
+    items: int
+    targets: int
+    leaves: int
+    unfinished: int
+    begun: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +247,7 @@ class _Schedule:
     """
 
     waves: tuple[tuple[_Group, ...], ...]
+    rows: tuple[_Rows, ...]
     table: Tensor
     item_at: int
     target_at: int
@@ -230,38 +273,45 @@ def _schedule(
     spans: list[int] = []
     items: list[int] = []
     targets: list[int] = []
+    rows: list[_Rows] = []
     for wave in range(len(waves)):
+        start, seen = (len(items), len(targets)), len(spans)
         for cell in range(cells):
-            own = (previous[cell], depths[cell])
-            leaves = [node for node in range(len(own[1])) if node not in own[0]]
-            flags = sum(
-                flag
-                for flag, found in (
-                    (_BEFORE, any(own[1][node] < wave for node in leaves)),
-                    (_AFTER, any(own[1][node] > wave for node in leaves)),
-                    (_HERE, any(own[1][node] == wave for node in leaves)),
-                )
-                if found
-            )
-            # A wave without a leaf of the cell has nothing to do with their sum.
-            flags = flags if flags & _HERE else 0
+            sources, depth = previous[cell], depths[cell]
+            leaves = [node for node in range(len(depth)) if node not in sources]
             begin = len(items) // _ITEM
-            for node, depth in enumerate(own[1]):
-                if depth != wave:
-                    continue
+            for node in (node for node in range(len(depth)) if depth[node] == wave):
                 at = len(targets) // _TARGET
-                for reader, source in enumerate(own[0], 1):
+                for reader, source in enumerate(sources, 1):
                     if source == node:
                         targets += [*row_of[cell, reader], 0]
-                if carry_last and node == len(own[1]) - 1:
+                if carry_last and node == len(depth) - 1:
                     targets += [*row_of[cell, 0], 1]
                 behind = len(targets) // _TARGET
                 kind = activations[cell][node]
                 items += [*row_of[cell, node], kind, int(node in leaves), at, behind]
+            flags = _flags([depth[node] for node in leaves], wave)
             spans += [begin, len(items) // _ITEM, flags, len(leaves)]
+        found = spans[seen + 2 :: _SPAN]
+        rows.append(
+            _Rows(
+                (len(items) - start[0]) // _ITEM,
+                (len(targets) - start[1]) // _TARGET,
+                *(sum(bool(flags & flag) for flags in found) for flag in (_HERE, _AFTER, _BEFORE)),
+            )
+        )
     table = torch.tensor(spans + items + targets, dtype=torch.int32, device=device)
     item_at = len(spans)
-    return _Schedule(waves, table, item_at, item_at + len(items), root, cells)
+    target_at = item_at + len(items)
+    return _Schedule(waves, tuple(rows), table, item_at, target_at, root, cells)
+
+
+def _flags(depths: Sequence[int], wave: int) -> int:
+    """Return what a wave has to do with the sum over leaves of these depths."""
+    if wave not in depths:
+        return 0
+    before = _BEFORE if min(depths) < wave else 0
+    return _HERE | before | (_AFTER if max(depths) > wave else 0)
 
 
 def _depths(previous: Sequence[int]) -> list[int]:
@@ -306,7 +356,7 @@ class _Run:
         self.carry_last = carry_last
         # The largest power of two that divides the width: so the compiler knows of whole vectors.
         self.unit = min(self.width & -self.width, 16)
-        vector = 16 // h0.element_size()
+        vector = 16 // h0.element_size() if self.unit >= 16 // h0.element_size() else 4
         self.block = max(32 * vector, min(128 * vector, triton.next_power_of_2(self.width)))
         self.warps = self.block // (32 * vector)
 
@@ -343,10 +393,24 @@ class _Run:
                 self.width // self.unit,
             ),
             num_warps=self.warps,
+            num_stages=1,
+            traffic=lambda: self.traffic(kernel is _node_forward, wave, tensors[0].element_size()),
             UNIT=self.unit,
             CARRY_LAST=self.carry_last,
             BLOCK=self.block,
         )
+
+    def traffic(self, is_forward: bool, wave: int, size: int) -> Traffic:
+        """Count the bytes of a launch; the least is that without the sum of leaves so far."""
+        rows = self.schedule.rows[wave]
+        row = self.batch * self.width
+        averages = 1 if self.carry_last else 2
+        if not is_forward:
+            moved = 6 * rows.items + rows.targets + averages * rows.leaves
+            return Traffic(row * size * moved, row * size * moved)
+        averages *= rows.leaves - rows.unfinished
+        least = row * size * (3 * rows.items + rows.targets + averages)
+        return Traffic(least + 4 * row * (rows.unfinished + rows.begun), least)
 
 
 def _run(
@@ -382,7 +446,7 @@ def rnn_cell(
     output = h0.new_empty(steps, lines, width)
     leaf_sum = h0.new_empty(lines, width, dtype=torch.float32)
     states[inner : inner + lines] = h0
-    torch.mm(x.reshape(steps * lines, -1), w_input.t(), out=pre[inner:])
+    torch.mm(x.flatten(0, 1), w_input.t(), out=pre[inner:])
     for step in range(steps):
         at = run.rows(roots, step)
         pre[at].addmm_(states[at], w_hidden.t())
@@ -436,7 +500,28 @@ def rnn_cell_backward(
     return (
         (d_root @ w_input).view_as(x),
         d_carried.clone(),
-        d_root.t() @ x.reshape(run.steps * run.lines, -1),
+        d_root.t() @ x.flatten(0, 1),
         d_root.t() @ states[at],
-        [torch.zeros_like(edge) if d is None else d for edge, d in zip(edges, d_edges, strict=True)],
+        [
+            torch.zeros_like(edge) if d is None else d
+            for edge, d in zip(edges, d_edges, strict=True)
+        ],
     )
+
+
+def _sample(dtype: torch.dtype) -> None:
+    """Run one step of a cell of 12 nodes, hidden 1000, batch 64."""
+    x = torch.empty(1, 64, 1000, dtype=dtype, device="meta")
+    matrix = x.new_empty(2000, 1000)
+    previous = [[0, 0, 1, 1, 3, 2, 2, 5, 4, 4, 9]]
+    cell = ([matrix] * 11, previous, [[0, 1, 2, 3] * 3], [list(range(11))], False)
+    output, state, saved = rnn_cell(x, x[0], matrix, matrix, *cell)
+    rnn_cell_backward(output, state, saved, x, x[0], matrix, matrix, *cell)
+
+
+KERNELS: list[KernelSpec] = [
+    KernelSpec("recurrent nodes, 64×1000", "elementwise", _sample, kernel="node_forward"),
+    KernelSpec(
+        "recurrent nodes, 64×1000, backward", "elementwise", _sample, kernel="node_backward"
+    ),
+]

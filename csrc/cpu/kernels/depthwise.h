@@ -20,17 +20,21 @@ static void convolve_rows(const float* const* rows, const long* columns, const f
     for (int phase = 0; phase < min(period, count); phase += kLanes) {
         Vec kept[hoist ? K * K : 1];
         if constexpr (hoist) {
+#pragma GCC unroll 64
             for (int t = 0; t < K * K; ++t) {
                 kept[t] = load(weights + t * period + phase);
             }
         }
         for (int f = phase; f < count; f += period) {
             Vec acc[R];
+#pragma GCC unroll 64
             for (int r = 0; r < R; ++r) {
                 acc[r] = zero();
             }
+#pragma GCC unroll 64
             for (int j = 0; j < K; ++j) {
                 Vec w[K];
+#pragma GCC unroll 64
                 for (int i = 0; i < K; ++i) {
                     if constexpr (hoist) {
                         w[i] = kept[i * K + j];
@@ -38,8 +42,10 @@ static void convolve_rows(const float* const* rows, const long* columns, const f
                         w[i] = load(weights + (i * K + j) * period + phase);
                     }
                 }
+#pragma GCC unroll 64
                 for (int i = 0; i < K + R - 1; ++i) {
                     const Vec x = load(rows[i] + columns[j] + f);
+#pragma GCC unroll 64
                     for (int r = 0; r < R; ++r) {
                         if (i - r >= 0 && i - r < K) {
                             acc[r] += x * w[i - r];
@@ -47,6 +53,7 @@ static void convolve_rows(const float* const* rows, const long* columns, const f
                     }
                 }
             }
+#pragma GCC unroll 64
             for (int r = 0; r < R; ++r) {
                 store(out[r] + f, acc[r]);
             }
@@ -62,19 +69,25 @@ HWNAS_INLINE void correlate_columns(int first, const float* const* rows, const l
                                     float* gradient) {
     for (int phase = 0; phase < min(period, count); phase += kLanes) {
         Vec acc[K][J];
+#pragma GCC unroll 64
         for (int i = 0; i < K; ++i) {
+#pragma GCC unroll 64
             for (int j = 0; j < J; ++j) {
                 acc[i][j] = zero();
             }
         }
         for (int f = phase; f < count; f += period) {
             Vec g[R];
+#pragma GCC unroll 64
             for (int r = 0; r < R; ++r) {
                 g[r] = load(dt[r] + f);
             }
+#pragma GCC unroll 64
             for (int i = 0; i < K + R - 1; ++i) {
+#pragma GCC unroll 64
                 for (int j = 0; j < J; ++j) {
                     const Vec x = load(rows[i] + columns[first + j] + f);
+#pragma GCC unroll 64
                     for (int r = 0; r < R; ++r) {
                         if (i - r >= 0 && i - r < K) {
                             acc[i - r][j] += x * g[r];
@@ -83,7 +96,9 @@ HWNAS_INLINE void correlate_columns(int first, const float* const* rows, const l
                 }
             }
         }
+#pragma GCC unroll 64
         for (int i = 0; i < K; ++i) {
+#pragma GCC unroll 64
             for (int j = 0; j < J; ++j) {
                 float* const at = gradient + (i * K + first + j) * period + phase;
                 store(at, load(at) + acc[i][j]);

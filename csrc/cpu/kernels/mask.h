@@ -33,7 +33,7 @@ HWNAS_INLINE Vec add_where(const std::uint8_t* bytes, int tap, Vec value, Vec su
 }
 
 HWNAS_INLINE void store_bytes(std::uint8_t* p, IntVec v) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8((__m512i)v));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(0xffff, (__m512i)v));
 }
 #else
 typedef IntVec Mask;

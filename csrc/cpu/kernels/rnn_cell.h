@@ -13,24 +13,6 @@
 
 namespace hwnas {
 
-// Floats that sizes with the widest lanes need; a narrower instruction set needs at most as many.
-struct RnnMemory {
-    static std::int64_t pad(std::int64_t features) { return (features + 15) / 16 * 16; }
-
-    // One plane holds [rows, features]; the odd length keeps planes out of each other's cache sets.
-    static std::int64_t plane(std::int64_t rows, std::int64_t features) {
-        return rows * pad(features) + 272;
-    }
-
-    // The carried state, then c, n and h of each node, for each step.
-    static std::int64_t saved(const RnnPlan& p) {
-        return p.steps * (3 * p.nodes + 1) * plane(p.rows(), p.hidden);
-    }
-
-    static std::int64_t forward(const RnnPlan& p);
-    static std::int64_t backward(const RnnPlan& p);
-};
-
 struct RnnForwardArgs {
     RnnPlan plan;
     const float* x;              // [T, R, E]
@@ -40,8 +22,8 @@ struct RnnForwardArgs {
     const float* const* edges;   // [2 H, H] each
     float* output;               // [T, R, H]
     float* state;                // [R, H]
-    float* saved;                // RnnMemory::saved
-    float* scratch;              // RnnMemory::forward
+    float* saved;                // rnn_saved
+    float* scratch;              // rnn_forward_scratch
     int threads;
 };
 
@@ -59,13 +41,10 @@ struct RnnBackwardArgs {
     float* dw_input;
     float* dw_hidden;
     float* const* d_edges;
-    float* scratch;              // RnnMemory::backward
+    float* scratch;              // rnn_backward_scratch
     int threads;
 };
 
-}  // namespace hwnas
-
-namespace hwnas {
 HWNAS_KERNEL(rnn_forward, RnnForwardArgs)
 HWNAS_KERNEL(rnn_backward, RnnBackwardArgs)
 }  // namespace hwnas

@@ -8,9 +8,6 @@ namespace HWNAS_ISA {
 
 namespace {
 
-// Rows of x whose projection is computed at once, so that the packed weights are used again.
-constexpr Index kProjectedRows = 256;
-
 // Where things lie in the scratch memory and in `saved`.
 struct Forward {
     const RnnForwardArgs& args;
@@ -30,12 +27,12 @@ struct Forward {
     explicit Forward(const RnnForwardArgs& a)
         : args(a),
           plan(a.plan),
-          rows(a.plan.rows()),
+          rows(a.plan.rows),
           panels(panels_of(a.plan.hidden)),
           x_panels(panels_of(a.plan.input)),
-          plane(RnnMemory::plane(rows, a.plan.hidden)),
-          x_plane(RnnMemory::plane(rows, a.plan.input)),
-          block(rnn_block(rows)),
+          plane(rnn_plane(rows, a.plan.hidden)),
+          x_plane(rnn_plane(rows, a.plan.input)),
+          block(rnn_block(a.plan)),
           x(a.scratch),
           projected(x + plan.steps * x_plane),
           gathered(projected + block * 2 * plane),
@@ -211,6 +208,28 @@ void finish_cell(const Forward& f, Index t, Index cell, Range own) {
                 store_first(f.args.state + r * hidden + p * kLanes, carried, lanes);
             } else {
                 store(f.state(t + 1) + at, carried);
+            }
+        }
+    }
+}
+
+// Weights [2 H, K] of gate panel p and node panel p, as [panels of K][lane][gate lanes, node lanes].
+void pack_forward(const float* weights, Index hidden, Index width, Index p, float* out) {
+    const int lanes = lanes_of(hidden, p);
+    for (Index k = 0; k < width; k += kLanes) {
+        const int ks = lanes_of(width, k / kLanes);
+        for (int half = 0; half < 2; ++half) {
+            Vec block[kLanes];
+            const float* const from = weights + (half * hidden + p * kLanes) * width + k;
+            for (int lane = 0; lane < kLanes; ++lane) {
+                const bool full = lane < lanes && ks == kLanes;
+                block[lane] = full           ? load(from + lane * width)
+                              : lane < lanes ? load_first(from + lane * width, ks)
+                                             : Vec{};
+            }
+            transpose(block);
+            for (int i = 0; i < kLanes; ++i) {
+                store(out + k * kPair + i * kPair + half * kLanes, block[i]);
             }
         }
     }

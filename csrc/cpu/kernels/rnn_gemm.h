@@ -165,44 +165,6 @@ HWNAS_INLINE void transpose(Vec* rows) {
     }
 }
 
-// Weights [2 H, K] of gate panel p and node panel p, as [panels of K][lane][gate lanes, node lanes].
-static void pack_forward(const float* weights, Index hidden, Index width, Index p, float* out) {
-    const int lanes = lanes_of(hidden, p);
-    for (Index k = 0; k < width; k += kLanes) {
-        const int ks = lanes_of(width, k / kLanes);
-        for (int half = 0; half < 2; ++half) {
-            Vec block[kLanes];
-            const float* const from = weights + (half * hidden + p * kLanes) * width + k;
-            for (int lane = 0; lane < kLanes; ++lane) {
-                const bool full = lane < lanes && ks == kLanes;
-                block[lane] = full           ? load(from + lane * width)
-                              : lane < lanes ? load_first(from + lane * width, ks)
-                                             : Vec{};
-            }
-            transpose(block);
-            for (int i = 0; i < kLanes; ++i) {
-                store(out + k * kPair + i * kPair + half * kLanes, block[i]);
-            }
-        }
-    }
-}
-
-// Weights [2 H, K]: columns of the panels 2 q and 2 q + 1 of K, for the rows of all gate panels and
-// then of all node panels.
-static void pack_backward(const float* weights, Index hidden, Index width, Index q, float* out) {
-    const Index rows = panels_of(hidden) * kLanes;
-    const int first = lanes_of(width, 2 * q);
-    const int second = lanes_of(width, 2 * q + 1);
-    for (Index half = 0; half < 2; ++half) {
-        for (Index k = 0; k < rows; ++k, out += kPair) {
-            const float* const from = weights + (half * hidden + k) * width + q * kPair;
-            store(out, k < hidden ? load_first(from, first) : Vec{});
-            store(out + kLanes, k < hidden && second > 0 ? load_first(from + kLanes, second)
-                                                         : Vec{});
-        }
-    }
-}
-
 // Rows of a row-major [rows, width] matrix into panels p of a plane.
 static void pack_panel(const float* matrix, Index rows, Index width, Index p, float* plane) {
     const int lanes = lanes_of(width, p);

@@ -14,7 +14,7 @@ HWNAS_INLINE Vec broadcast(float x) {
 HWNAS_INLINE Vec divide(Vec a, Vec b) {
 #if defined(__AVX512F__)
     // Two Newton steps on the 14-bit reciprocal: a division would block the multiplier for longer.
-    Vec r = (Vec)_mm512_rcp14_ps((__m512)b);
+    Vec r = (Vec)_mm512_maskz_rcp14_ps((__mmask16)0xffff, (__m512)b);
     r += r * (1.0f - b * r);
     const Vec q = a * r;
     return q + r * (a - b * q);

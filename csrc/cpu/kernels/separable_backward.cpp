@@ -28,7 +28,7 @@ struct Own {
     float* zeros;
     float* dz;           // a band
     float* middle;       // a band behind the depthwise convolution
-    float* du;           // two rows in front of the depthwise convolution
+    float* du;           // kTogether rows in front of the depthwise convolution
     float* d_depthwise;  // [tap][period]
     float* d_pointwise;  // [outputs][gradient_row]
     float* sums;         // [2][period] of one image
@@ -73,7 +73,7 @@ Own carve_own(const Shared& shared, Carver& carver) {
     own.dt_rows = carver.take((std::int64_t)shared.dt_rows * shared.dt_row);
     own.dz = carver.take((std::int64_t)at.band * at.columns * at.shape.outputs);
     own.middle = carver.take((std::int64_t)at.band * at.count);
-    own.du = carver.take(2 * (std::int64_t)max(at.row, at.count));
+    own.du = carver.take(kTogether * (std::int64_t)max(at.row, at.count));
     return own;
 }
 
@@ -129,14 +129,18 @@ void add_depthwise_gradient_as(const Shared& shared, const Own& own, const Ring&
     const SeparableShape& shape = at.shape;
     const bool shares = shape.stride == 1 && shape.dilation == 1;
     for (int p = first; p < end;) {
-        const int together = shares && p + 1 < end ? 2 : 1;
-        const float* rows[K + 1];
+        const int together = !shares ? 1 : end - p >= 4 ? 4 : end - p >= 2 ? 2 : 1;
+        const float* rows[K + 3];
         for (int i = 0; i < K + together - 1; ++i) {
             rows[i] = ring.read(p * shape.stride + i * shape.dilation - at.padding);
         }
-        const float* from[2] = {dt_of(shared, dt, p), nullptr};
-        if (together == 2) {
-            from[1] = dt_of(shared, dt, p + 1);
+        const float* from[4];
+        for (int r = 0; r < together; ++r) {
+            from[r] = dt_of(shared, dt, p + r);
+        }
+        if (together == 4) {
+            correlate_rows<K, 4>(rows, at.taps, from, at.period, at.count, own.d_depthwise);
+        } else if (together == 2) {
             correlate_rows<K, 2>(rows, at.taps, from, at.period, at.count, own.d_depthwise);
         } else {
             correlate_rows<K, 1>(rows, at.taps, from, at.period, at.count, own.d_depthwise);
@@ -259,8 +263,8 @@ void finish_rows(const SeparableBackwardArgs& args, const Shared& shared, const 
     const SeparableShape& shape = at.shape;
     const std::int64_t step = (std::int64_t)shape.width * shape.channels;
     const int du_row = max(at.row, at.count);
-    for (int h = first; h < end; h += 2) {
-        const int together = min(2, end - h);
+    for (int h = first; h < end; h += kTogether) {
+        const int together = min(kTogether, end - h);
         if (shape.stride == 1) {
             convolve_band(at, dt, h, h + together, shared.flipped, own.du, du_row);
         } else {

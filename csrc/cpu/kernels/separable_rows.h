@@ -18,6 +18,9 @@ constexpr int kBandPixels = 64;
 // Weights of the depthwise convolution, in bytes, that may stay in L1 beside the rows.
 constexpr int kWeightBytes = 16 * 1024;
 
+// Rows that the depthwise convolution takes at once: they share most of what they load.
+constexpr int kTogether = 4;
+
 // Sizes of the buffers; all lengths are in floats.
 struct Layout {
     SeparableShape shape;
@@ -56,8 +59,7 @@ static inline Layout layout_of(const SeparableShape& shape) {
     at.sub_row = round_up(at.places * at.channels, kLanes) + kLanes;
     at.row = at.sub_row * shape.stride;
     at.count = round_up(at.columns * at.channels, kLanes);
-    at.band = max(min(kBandPixels / at.columns, at.rows), 1);
-    at.band = max(at.band, min(2, at.rows));  // two rows share most of what they load
+    at.band = min(round_up(max(kBandPixels / at.columns, 1), kTogether), at.rows);
     at.ring = at.band * shape.stride + 2 * at.padding + 1;
     for (int j = 0; j < shape.kernel; ++j) {
         const int column = j * shape.dilation;
@@ -177,13 +179,15 @@ static void convolve_band_as(const Layout& at, const Ring& ring, int first, int 
     const SeparableShape& shape = at.shape;
     const bool shares = shape.stride == 1 && shape.dilation == 1;
     for (int p = first; p < end;) {
-        const int together = shares && p + 1 < end ? 2 : 1;
-        const float* rows[K + 1];
+        const int together = !shares ? 1 : end - p >= 4 ? 4 : end - p >= 2 ? 2 : 1;
+        const float* rows[K + 3];
         for (int i = 0; i < K + together - 1; ++i) {
             rows[i] = ring.read(p * shape.stride + i * shape.dilation - at.padding);
         }
-        float* const out[2] = {to, to + to_row};
-        if (together == 2) {
+        float* const out[4] = {to, to + to_row, to + 2 * to_row, to + 3 * to_row};
+        if (together == 4) {
+            convolve_rows<K, 4>(rows, at.taps, weights, at.period, at.count, out);
+        } else if (together == 2) {
             convolve_rows<K, 2>(rows, at.taps, weights, at.period, at.count, out);
         } else {
             convolve_rows<K, 1>(rows, at.taps, weights, at.period, at.count, out);

@@ -1,8 +1,8 @@
 // Mean and variance of z for each channel, in the pass that writes z.
 //
-// Sums of z - shift and of its square, where the shift is a pixel of the same block, lose nothing
-// when the mean is far greater than the deviation. Blocks are merged in double (Chan et al.), in an
-// order that depends on nothing but shapes and slices.
+// Sums of z - shift and of its square, where the shift is near the mean, lose nothing when the mean
+// is far greater than the deviation. Blocks are merged in double (Chan et al.), in an order that
+// depends on nothing but shapes and slices.
 // Include from kernel files only.
 #pragma once
 
@@ -132,6 +132,35 @@ static inline void statistics_rest(const Statistics& s, const float* z, int floa
     }
 }
 
+// Starts a block. The shift is the mean so far, at first that of some of the pixels at hand.
+static inline void statistics_begin(Statistics& s, const float* z, std::int64_t pixels) {
+    constexpr std::int64_t kSample = 16;
+    const int channels = s.channels;
+    const int step = s.vectors * kLanes;
+    const double* mean = s.mean;
+    if (s.count == 0.0) {
+        const std::int64_t taken = pixels < kSample ? pixels : kSample;
+        for (int c = 0; c < channels; ++c) {
+            s.block[c] = 0.0;
+        }
+        for (std::int64_t i = 0; i < taken; ++i) {
+            const float* const pixel = z + i * pixels / taken * channels;
+            for (int c = 0; c < channels; ++c) {
+                s.block[c] += static_cast<double>(pixel[c]) / static_cast<double>(taken);
+            }
+        }
+        mean = s.block;
+    }
+    for (int i = 0; i < step; i += channels) {
+        for (int c = 0; c < channels; ++c) {
+            s.shift[i + c] = static_cast<float>(mean[c]);
+        }
+    }
+    for (int i = 0; i < 2 * step; ++i) {
+        s.sums[i] = 0.0f;
+    }
+}
+
 // Adds `pixels` of z, [pixels, channels], while they are in cache.
 static inline void statistics_add(Statistics& s, const float* z, std::int64_t pixels) {
     constexpr int kMostPeriods = 64;  // in a block: few enough for float sums to be exact enough
@@ -140,14 +169,7 @@ static inline void statistics_add(Statistics& s, const float* z, std::int64_t pi
         return;
     }
     if (s.pending == 0) {
-        for (int i = 0; i < step; i += s.channels) {
-            for (int c = 0; c < s.channels; ++c) {
-                s.shift[i + c] = z[c];
-            }
-        }
-        for (int i = 0; i < 2 * step; ++i) {
-            s.sums[i] = 0.0f;
-        }
+        statistics_begin(s, z, pixels);
     }
     const std::int64_t floats = pixels * s.channels;
     const std::int64_t periods = floats / step;
