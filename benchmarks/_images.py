@@ -235,7 +235,8 @@ class GatedSum:
 
         def forward() -> torch.Tensor:
             if backend == "reference":
-                return plain(zs, norms, exact, gates)
+                total: torch.Tensor = plain(zs, norms, exact, gates)
+                return total
             return mixed_op(
                 self._plan, zs, norms, backend=backend, statistics=statistics, gates=gates
             )[0]

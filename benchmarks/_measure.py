@@ -19,6 +19,8 @@ from hwnas.latency.device import Device, host_state
 
 #: Runs of each contender before the first one that counts.
 WARM_UPS = 3
+#: One warm-up is enough where a turn takes longer.
+LONG_S = 5.0
 #: With fewer repeats than these a row says so by itself: the number stands in `against`.
 FEWEST_REPEATS = 5
 
@@ -173,6 +175,8 @@ def interleave(
         for contender in contenders.values():
             once(contender)
         turn_s = time.perf_counter() - started
+        if turn_s > LONG_S:
+            break  # caches, allocators and code are warm after one of these
     affordable = math.floor(settings.row_s / max(turn_s, 1e-9))
     repeats = min(settings.repeats, max(FEWEST_REPEATS, affordable))
     names = list(contenders)

@@ -14,6 +14,7 @@ from _measure import Contender, Settings
 from torch.nn.functional import cross_entropy, embedding, linear
 
 from hwnas import kernels
+from hwnas.kernels.rnn_cell import rnn_cell
 
 #: Computes `[T, M * B, H]` from x, h0 and the weights.
 Form: TypeAlias = Callable[..., torch.Tensor]
@@ -46,8 +47,8 @@ class Cell:
 
     @property
     def edges(self) -> list[tuple[int, int]]:
-        """(node, the node that feeds it), which is what a matrix belongs to."""
-        return [(j, before) for j, before in enumerate(self.previous, start=1)]
+        """(node, node that it feeds) for nodes 1, 2, …: what a matrix belongs to."""
+        return [(before, j) for j, before in enumerate(self.previous, start=1)]
 
     @property
     def leaves(self) -> list[int]:
@@ -263,24 +264,19 @@ class _Draw:
 
 
 def _edge_name(edge: tuple[int, int]) -> str:
-    return f"edge {edge[1]} to {edge[0]}"
+    return f"edge {edge[0]} to {edge[1]}"
 
 
 def _call(
     cells: Sequence[Cell], x: torch.Tensor, h0: torch.Tensor, weights: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    from hwnas.kernels.rnn_cell import rnn_cell
-
-    used = sorted({edge for cell in cells for edge in cell.edges})
-    place = {edge: index for index, edge in enumerate(used)}
     output, _ = rnn_cell(
         x,
         h0,
         weights["w_input"],
         weights["w_hidden"],
-        [weights[_edge_name(edge)] for edge in used],
-        previous=[cell.previous for cell in cells],
-        activations=[cell.activations for cell in cells],
-        edge_index=[[place[edge] for edge in cell.edges] for cell in cells],
+        {edge: weights[_edge_name(edge)] for cell in cells for edge in cell.edges},
+        [(cell.previous, cell.activations) for cell in cells],
+        backend=kernels.forced(),
     )
     return output

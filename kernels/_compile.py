@@ -106,7 +106,8 @@ def compile_launches(name: str, launches: Sequence[Launch], dtype: str, arch: st
         ),
     }
     if backend == "hip":
-        return Row(**common, **amd_resources(compiled.asm["amdgcn"]))
+        registers, spilled = amd_resources(compiled.asm["amdgcn"])
+        return Row(**common, registers=registers, spill_bytes=spilled, static_shared=0)
     resources, sass = inspect_cubin(compiled.asm["cubin"])
     arguments = list(_flat_types(compiled.src.signature.items()))
     large = large_arguments(launch)
@@ -124,14 +125,18 @@ def compile_launches(name: str, launches: Sequence[Launch], dtype: str, arch: st
 def large_arguments(launch: Launch) -> set[str]:
     """Return the arguments whose accesses make up a launch's time: images and their like.
 
-    Statistics, tables and small weights are left out: tensors below a 64th of the largest one.
+    Statistics, tables and small weights are left out: tensors below a 64th of the largest one; so
+    are weights of k×k convolutions, whose neighbours in memory are taps, not channels.
     """
     import torch
+
+    def is_strided(value: torch.Tensor) -> bool:
+        return value.dim() == 4 and not value.is_contiguous(memory_format=torch.channels_last)
 
     sizes = {
         name: value.numel() * value.element_size()
         for name, value in _flat(zip(launch.kernel.arg_names, launch.args, strict=False))
-        if isinstance(value, torch.Tensor)
+        if isinstance(value, torch.Tensor) and not is_strided(value)
     }
     largest = max(sizes.values())
     return {name for name, size in sizes.items() if size * 64 >= largest}
@@ -187,18 +192,14 @@ def global_widths(sass: str) -> dict[str, tuple[int, ...]]:
     return {name: tuple(sorted(widths)) for name, widths in found.items()}
 
 
-def amd_resources(assembly: str) -> dict[str, int]:
-    """Return what AMD's assembler says about a kernel, named as in `Row`."""
+def amd_resources(assembly: str) -> tuple[int, int]:
+    """Return a kernel's vector registers and the bytes that a thread spills, of AMD's assembly."""
 
     def value(key: str) -> int:
         found = re.search(rf"\.{key}:\s*(\d+)", assembly)
         return int(found.group(1)) if found else 0
 
-    return {
-        "registers": value("vgpr_count"),
-        "spill_bytes": 4 * (value("vgpr_spill_count") + value("sgpr_spill_count")),
-        "static_shared": 0,
-    }
+    return value("vgpr_count"), 4 * (value("vgpr_spill_count") + value("sgpr_spill_count"))
 
 
 _ACCESS = re.compile(

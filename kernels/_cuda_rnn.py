@@ -1,4 +1,4 @@
-"""The recurrent cell of the CUDA backend: products by cuBLAS, each node's other half by a kernel."""
+"""The recurrent cell of the CUDA backend: products by cuBLAS, a node's other half by a kernel."""
 
 from __future__ import annotations
 
@@ -103,7 +103,13 @@ class _Call:
             )
 
     def node_backward(
-        self, node: int, d_states: Tensor, gate: Tensor, value: Tensor, states: Tensor, d_pre: Tensor
+        self,
+        node: int,
+        d_states: Tensor,
+        gate: Tensor,
+        value: Tensor,
+        states: Tensor,
+        d_pre: Tensor,
     ) -> None:
         """Fill d_pre [R, 2H] and add to the slots of d_states [K + 1, R, H] that the node read."""
         for packed, row in self.chunks(node):
@@ -161,8 +167,7 @@ def _fed(call: _Call, node: int, states: Tensor, edges: Sequence[Tensor]) -> Ten
     groups = list(call.cells.groups(node))
     sources = call.cells.sources[node]
     products = [
-        torch.mm(call.gathered(states, sources, chosen), edges[edge].t())
-        for edge, chosen in groups
+        torch.mm(call.gathered(states, sources, chosen), edges[edge].t()) for edge, chosen in groups
     ]
     if len(products) == 1:
         return products[0]

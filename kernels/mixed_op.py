@@ -7,6 +7,7 @@ is not active costs nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -220,6 +221,10 @@ def _of_active(plan: str, active: Sequence[bool], weights: Sequence[Any]) -> lis
     ]
 
 
+def _below_autograd() -> contextlib.AbstractContextManager[Any]:
+    return torch._C._AutoDispatchBelowAutograd()
+
+
 class _MixedOp(torch.autograd.Function):
     """The operator's autograd, over a flat list of tensors.
 
@@ -230,7 +235,7 @@ class _MixedOp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
         images, weights, statistics, gates, _ = call.split(tensors)
-        with torch._C._AutoDispatchBelowAutograd():
+        with _below_autograd():
             y, saved = torch.ops.hwnas.mixed_op(
                 images, weights, statistics, gates, call.active, call.plan, call.backend
             )
@@ -253,18 +258,13 @@ class _MixedOp(torch.autograd.Function):
             w and _is_passed_on(plan, call.active, i, gates) for i, w in enumerate(wanted)
         ]
         computed = [w and not p for w, p in zip(wanted, passed_on, strict=True)]
-        d_inputs, d_weights, d_gates = torch.ops.hwnas.mixed_op_backward(
-            gradient,
-            images,
-            weights,
-            statistics,
-            gates,
-            saved,
-            call.active,
-            computed,
-            call.plan,
-            call.backend,
-        )
+        operands = (gradient, images, weights, statistics, gates, saved, call.active, computed)
+        # Without create_graph nothing can ask for a second derivative: no need to refuse one.
+        guard = contextlib.nullcontext() if torch.is_grad_enabled() else _below_autograd()
+        with guard:
+            d_inputs, d_weights, d_gates = torch.ops.hwnas.mixed_op_backward(
+                *operands, call.plan, call.backend
+            )
         found = iter(d_inputs)
         result: list[Tensor | None] = [None]
         for p, c in zip(passed_on, computed, strict=True):

@@ -37,7 +37,10 @@ REGISTERS = {
 #: Bytes that a kernel of a fused stage may ask for, over the least.
 BYTES_RATIO = 1.5
 #: Arguments that may be accessed in less than 128 bits whatever their size, and why.
-NARROW = {"partial": "sums of one program: a vector of channels at a time"}
+NARROW = {
+    "partial": "sums of one program: a vector of channels at a time",
+    "index": "one byte for each element of the activations that a thread holds",
+}
 
 _ARCHS = ("sm_80", "sm_90", "gfx942")
 _NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
@@ -143,11 +146,9 @@ def _problems(row: Row) -> Iterator[str]:
 
 def kernel_table(rows: Sequence[Row]) -> str:
     """Return the kernels as a Markdown table, the architectures of a kernel in one line."""
-    lines = [
-        "| kernel | family | type | registers | spilled, B | shared, B | narrowest access, bit "
-        "| tensor cores | bytes / minimum |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    heads = ["kernel", "family", "type", "registers", "spilled, B", "shared, B"]
+    heads += ["narrowest access, bit", "tensor cores", "bytes / minimum"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.kernel, row.dtype), []).append(row)
@@ -206,8 +207,8 @@ def triton_part(rows: Sequence[Row], counts: Sequence[_launches.Count]) -> str:
 
     return (
         f"Compiled with Triton {triton.__version__}; cells with three figures are for sm_80, "
-        f"sm_90 and gfx942 (where it compiles), those with two for sm_80 and sm_90.\n\n{kernel_table(rows)}\n"
-        f"{launch_table(counts)}"
+        f"sm_90 and gfx942 (where it compiles), those with two for sm_80 and sm_90.\n\n"
+        f"{kernel_table(rows)}\n{launch_table(counts)}"
     )
 
 

@@ -143,9 +143,12 @@ def reference(
                 gate, value = pre.chunk(2, dim=1)
                 gate = torch.sigmoid(gate)
                 nodes.append(gate * functions[activation](value) + (1 - gate) * before)
-            steps.append(sum(nodes[leaf] for leaf in leaves) / len(leaves))
+            total = nodes[leaves[0]]
+            for leaf in leaves[1:]:
+                total = total + nodes[leaf]
+            steps.append(total / len(leaves))
             state = nodes[-1] if carry_last else steps[-1]
-        outputs.append(torch.stack(steps) if steps else x.new_empty((0, *state.shape)))
+        outputs.append(torch.stack(steps) if steps else projected[m][..., : h0.shape[1]])
         states.append(state)
     return torch.cat(outputs, dim=1), torch.cat(states)
 
@@ -209,9 +212,10 @@ def _check_shapes(
 
 def _backend(x: Tensor, asked: str | None) -> str | None:
     """Return the backend that runs, or None for the reference."""
+    from hwnas import kernels
     from hwnas.kernels.backends import backend_for
 
-    name = asked or os.environ.get("HWNAS_KERNELS") or None
+    name = asked or kernels.forced()
     if name == "reference":
         return None
     backend = backend_for(x.device, x.dtype, name)
@@ -242,10 +246,8 @@ def _forward(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     from hwnas.kernels.backends import backend_named
 
-    architecture = [_cut(each, cells) for each in (previous, activations, edge_index)]
-    return backend_named(backend).rnn_cell(
-        x, h0, w_input, w_hidden, edges, *architecture, carry_last
-    )
+    lists = (_cut(previous, cells), _cut(activations, cells), _cut(edge_index, cells))
+    return backend_named(backend).rnn_cell(x, h0, w_input, w_hidden, edges, *lists, carry_last)
 
 
 def _backward(
@@ -266,9 +268,9 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
     from hwnas.kernels.backends import backend_named
 
-    architecture = [_cut(each, cells) for each in (previous, activations, edge_index)]
+    lists = (_cut(previous, cells), _cut(activations, cells), _cut(edge_index, cells))
     return backend_named(backend).rnn_cell_backward(
-        d_output, d_state, saved, x, h0, w_input, w_hidden, edges, *architecture, carry_last
+        d_output, d_state, saved, x, h0, w_input, w_hidden, edges, *lists, carry_last
     )
 
 
@@ -318,37 +320,84 @@ def _fake_backward(
     )
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
-    x, h0, w_input, w_hidden, edges, *architecture = inputs
-    _, _, saved = output
-    ctx.architecture = architecture
-    ctx.saved_count = len(saved)
-    ctx.save_for_backward(*saved, x, h0, w_input, w_hidden, *edges)
+class _RnnCell(torch.autograd.Function):
+    """The operator's autograd, over a flat list of tensors.
+
+    The one of `torch.library` takes an empty list of integers for a list of tensors.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, architecture: tuple[Any, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        x, h0, w_input, w_hidden, *edges = tensors
+        with torch._C._AutoDispatchBelowAutograd():
+            output, state, saved = torch.ops.hwnas.rnn_cell(
+                x, h0, w_input, w_hidden, edges, *architecture
+            )
+        ctx.architecture = architecture
+        ctx.operands = len(tensors)
+        ctx.save_for_backward(*tensors, *saved)
+        ctx.mark_non_differentiable(*saved)
+        ctx.set_materialize_grads(False)
+        return output, state, *saved
+
+    @staticmethod
+    def backward(
+        ctx: Any, d_output: Tensor | None, d_state: Tensor | None, *_: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        x, h0, w_input, w_hidden, *edges = ctx.saved_tensors[: ctx.operands]
+        saved = ctx.saved_tensors[ctx.operands :]
+        if d_output is None:
+            d_output = x.new_zeros((*x.shape[:2], h0.shape[1]))
+        if d_state is None:
+            d_state = torch.zeros_like(h0)
+        *gradients, d_edges = torch.ops.hwnas.rnn_cell_backward(
+            d_output, d_state, saved, x, h0, w_input, w_hidden, edges, *ctx.architecture
+        )
+        return (None, *gradients, *d_edges)
 
 
-def _differentiate(
-    ctx: Any, d_output: Tensor | None, d_state: Tensor | None, _: Any
-) -> tuple[Any, ...]:
-    saved, operands = (
-        ctx.saved_tensors[: ctx.saved_count],
-        ctx.saved_tensors[ctx.saved_count :],
-    )
-    x, h0, w_input, w_hidden, *edges = operands
-    if d_output is None:
-        d_output = x.new_zeros((*x.shape[:2], h0.shape[1]))
-    if d_state is None:
-        d_state = torch.zeros_like(h0)
-    gradients = torch.ops.hwnas.rnn_cell_backward(
-        d_output, d_state, saved, x, h0, w_input, w_hidden, edges, *ctx.architecture
-    )
-    return (*gradients, *(None for _ in ctx.architecture))
+def _autograd(
+    x: Tensor,
+    h0: Tensor,
+    w_input: Tensor,
+    w_hidden: Tensor,
+    edges: Sequence[Tensor],
+    *architecture: Any,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    output, state, *saved = _RnnCell.apply(architecture, x, h0, w_input, w_hidden, *edges)  # type: ignore[no-untyped-call]
+    return output, state, saved
 
 
-def _no_double_backward(*_: Any) -> NoReturn:
-    raise RuntimeError(
-        "hwnas::rnn_cell cannot be differentiated twice; "
-        "run the reference (backend='reference') for second derivatives"
-    )
+class _Once(torch.autograd.Function):
+    """The gradient's own autograd, which there is none of."""
+
+    @staticmethod
+    def forward(_: Any, call: tuple[Any, ...], *tensors: Tensor) -> tuple[Tensor, ...]:
+        """`call` holds the number of saved tensors, then the architecture."""
+        count, *architecture = call
+        d_output, d_state, *rest = tensors
+        saved, (x, h0, w_input, w_hidden, *edges) = rest[:count], rest[count:]
+        with torch._C._AutoDispatchBelowAutograd():
+            *gradients, d_edges = torch.ops.hwnas.rnn_cell_backward(
+                d_output, d_state, saved, x, h0, w_input, w_hidden, edges, *architecture
+            )
+        return *gradients, *d_edges
+
+    @staticmethod
+    def backward(*_: Any) -> NoReturn:
+        raise RuntimeError(
+            "hwnas::rnn_cell cannot be differentiated twice; "
+            "run the reference (backend='reference') for second derivatives"
+        )
+
+
+def _autograd_once(
+    d_output: Tensor, d_state: Tensor, saved: Sequence[Tensor], *rest: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
+    x, h0, w_input, w_hidden, edges, *architecture = rest
+    operands = (d_output, d_state, *saved, x, h0, w_input, w_hidden, *edges)
+    dx, dh0, d_input, d_hidden, *d_edges = _Once.apply((len(saved), *architecture), *operands)  # type: ignore[no-untyped-call]
+    return dx, dh0, d_input, d_hidden, d_edges
 
 
 for _key in ("CPU", "CUDA"):
@@ -356,7 +405,5 @@ for _key in ("CPU", "CUDA"):
     _LIBRARY.impl("rnn_cell_backward", _backward, _key)
 torch.library.register_fake("hwnas::rnn_cell", _fake, lib=_LIBRARY)
 torch.library.register_fake("hwnas::rnn_cell_backward", _fake_backward, lib=_LIBRARY)
-torch.library.register_autograd(
-    "hwnas::rnn_cell", _differentiate, setup_context=_setup_context, lib=_LIBRARY
-)
-torch.library.register_autograd("hwnas::rnn_cell_backward", _no_double_backward, lib=_LIBRARY)
+_LIBRARY.impl("rnn_cell", _autograd, "Autograd")
+_LIBRARY.impl("rnn_cell_backward", _autograd_once, "Autograd")

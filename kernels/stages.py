@@ -61,7 +61,9 @@ def forward(
     if len(zs) == 1 and norms[0] is None and gates is None:
         plain = plan.branches[chosen[0]].is_plain
         return (zs[0].clone() if plain else zs[0]), saved
-    return backend.combine(zs, norms, _chosen(gates, chosen), relu), saved
+    return backend.combine(
+        zs, norms, None if gates is None else _chosen(gates, chosen), relu
+    ), saved
 
 
 def backward(
@@ -97,30 +99,26 @@ def backward(
     tape = _read_tape(plan, inputs, weights, statistics, saved, active, gates is not None)
     dxs = _Gradients(backend, inputs, wanted)
     dweights: list[Tensor] = []
-    dgates = gradient.new_zeros(0 if gates is None else len(plan.branches))
     relu = any(each.branch.relu_after for each in tape)
-    sums: Sequence[Tensor] | Tensor = []
-    if gates is not None or any(each.branch.has_norm for each in tape):
+    dgates = gradient.new_zeros(0 if gates is None else len(plan.branches))
+    sums = gated = None
+    if tape and (gates is not None or any(each.branch.has_norm for each in tape)):
         sums = backend.combine_backward(
             gradient, [each.zs[-1] for each in tape], [each.norms[-1] for each in tape], relu
         )
-    for place, each in enumerate(tape):
-        own = sums[place] if len(sums) else None
-        norm = each.norms[-1]
+        gated = sums
         if gates is not None:
-            assert own is not None
-            dgates[each.number] = _gate_gradient(own, norm)
-        up = Upstream(
-            gradient,
-            each.zs[-1],
-            norm,
-            own if norm is not None else None,
-            gates,
-            each.number,
-            each.branch.relu_after,
-        )
-        dweights += _branch_backward(backend, each, up, gates, inputs, dxs)
-    return dxs.finished(), dweights, dgates
+            chosen = [each.number for each in tape]
+            gated = sums * _chosen(gates, chosen).view(-1, 1, 1)
+            dgates[chosen] = _gate_gradients(sums, [each.norms[-1] for each in tape]).to(dgates)
+    for place, each in enumerate(tape):
+        norm = each.norms[-1]
+        own = None if sums is None or norm is None else sums[place]
+        behind = None if gated is None or norm is None else gated[place]
+        place_in_sum = (gates, each.number, each.branch.relu_after)
+        up = Upstream(gradient, each.zs[-1], norm, own, *place_in_sum)
+        dweights += _branch_backward(backend, each, up, behind, inputs, dxs)
+    return dxs.finished(), _owned(dweights, tape), dgates
 
 
 class _Taped:
@@ -258,14 +256,18 @@ def _branch_backward(
     backend: Backend,
     each: _Taped,
     up: Upstream,
-    gates: Tensor | None,
+    behind: Tensor | None,
     inputs: Sequence[Tensor],
     dxs: _Gradients,
 ) -> list[Tensor]:
-    """Return the gradients of the branch's weights, in their order."""
+    """Return the gradients of the branch's weights, in their order.
+
+    `behind` holds the gated sums of the norm behind the branch: the gradients of its shift and
+    scale. Those of norms are views of such sums until `_owned`.
+    """
     branch, weights, first = each.branch, each.weights, each.branch.inputs[0]
     if branch.kind == "separable":
-        return _separable_backward(backend, each, up, gates, inputs[first], dxs)
+        return _separable_backward(backend, each, up, behind, inputs[first], dxs)
     own: list[Tensor] = []
     if branch.kind == "conv":
         xs = [inputs[i] for i in branch.inputs]
@@ -287,14 +289,14 @@ def _branch_backward(
         elif buffer is not None:
             is_max = branch.kind == "max_pool"
             backend.pool_backward(up, each.index, is_max, branch.window(), buffer, add)
-    return own + _norm_gradients(up, gates)
+    return own + _norm_gradients(behind)
 
 
 def _separable_backward(
     backend: Backend,
     each: _Taped,
     up: Upstream,
-    gates: Tensor | None,
+    behind: Tensor | None,
     x: Tensor,
     dxs: _Gradients,
 ) -> list[Tensor]:
@@ -313,32 +315,44 @@ def _separable_backward(
         d_depthwise, d_pointwise, sums = backend.separable_backward(
             up, source, norm, branch.window(stage), depthwise, pointwise, target, accumulate
         )
-        gradients = [d_depthwise, d_pointwise, *_norm_gradients(up, gates), *gradients]
-        up, gates = Upstream(target, source, norm, sums), None
+        gradients = [d_depthwise, d_pointwise, *_norm_gradients(behind), *gradients]
+        up, behind = Upstream(target, source, norm, sums), sums
     return gradients
 
 
-def _norm_gradients(up: Upstream, gates: Tensor | None) -> list[Tensor]:
-    """Gradients of the norm's scale and shift."""
-    if up.norm is None:
-        return []
-    assert up.sums is not None
-    sums = up.sums if gates is None else up.sums * gates[up.branch]
-    sums = sums.to(up.norm.scale.dtype)
-    # Clones: two views of one tensor must not leave an operator as two results.
-    return [sums[1].clone(), sums[0].clone()]
+def _norm_gradients(sums: Tensor | None) -> list[Tensor]:
+    """Return the gradients of a norm's scale and shift, as views of its sums."""
+    return [] if sums is None else [sums[1], sums[0]]
 
 
-def _gate_gradient(sums: Tensor, norm: Norm | None) -> Tensor:
-    if norm is None:
-        return sums[1].sum()
-    return (norm.scale * sums[1] + norm.shift * sums[0]).sum()
+def _owned(dweights: list[Tensor], tape: Sequence[_Taped]) -> list[Tensor]:
+    """Copy what is a view: two results of an operator must not share memory.
+
+    All are copied at once, and converted to the type of the weights: on a GPU each copy would be
+    a launch.
+    """
+    weights = [weight for each in tape for weight in each.weights]
+    views = [i for i, each in enumerate(dweights) if each._is_view()]
+    if views:
+        copies = [torch.empty_like(weights[i]) for i in views]
+        torch._foreach_copy_(copies, [dweights[i] for i in views])
+        for i, copy in zip(views, copies, strict=True):
+            dweights[i] = copy
+    return dweights
 
 
-def _chosen(gates: Tensor | None, chosen: Sequence[int]) -> Tensor | None:
-    if gates is None or len(chosen) == gates.numel():
-        return gates
-    return gates[list(chosen)]
+def _gate_gradients(sums: Tensor, norms: Sequence[Norm | None]) -> Tensor:
+    """Return the gradient of each gate: that of ``gate * (scale * zhat + shift)``."""
+    one = sums.new_ones(sums.shape[2])
+    zero = torch.zeros_like(one)
+    scale = torch.stack([one if norm is None else norm.scale.to(one) for norm in norms])
+    shift = torch.stack([zero if norm is None else norm.shift.to(one) for norm in norms])
+    # Nobody else needs sums[:, 0] of a branch without a norm, and it is finite: times 0 it is 0.
+    return (scale * sums[:, 1] + shift * sums[:, 0]).sum(1)
+
+
+def _chosen(gates: Tensor, chosen: Sequence[int]) -> Tensor:
+    return gates if len(chosen) == gates.numel() else gates[list(chosen)]
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -17,6 +17,7 @@ void bind_rnn_cell(pybind11::module_& m);
 void bind_separable(pybind11::module_& m);
 void bind_combine(pybind11::module_& m);
 void bind_pool(pybind11::module_& m);
+void bind_conv(pybind11::module_& m);
 
 // Addresses cross the boundary as integers (Tensor.data_ptr()); 0 is null. The callers in kernels/
 // have checked dtype, layout and shape.

@@ -12,4 +12,5 @@ PYBIND11_MODULE(_core, m) {
     hwnas_bindings::bind_separable(m);
     hwnas_bindings::bind_combine(m);
     hwnas_bindings::bind_pool(m);
+    hwnas_bindings::bind_conv(m);
 }

@@ -13,6 +13,7 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kChannels = 64;
+constexpr int kNarrow = 2;  // channels of a thread of `combine_kernel` where packs are not whole
 constexpr int kMostBlocks = 1024;
 constexpr int kMostParts = 256;
 constexpr std::int64_t kMostPixels = std::int64_t{1} << 30;
@@ -45,7 +46,7 @@ __global__ void __launch_bounds__(kThreads, 5)
     combine_kernel(Span span, Branches branches, const float* __restrict__ gates, bool relu,
                    T* __restrict__ y, bool accumulate) {
     HWNAS_SHARED(shared);
-    constexpr int kSize = Pack<T>::kSize;
+    constexpr int kSize = kWide ? Pack<T>::kSize : kNarrow;
     float* const coefficients = reinterpret_cast<float*>(shared);
     const int c = blockIdx.y * kChannels;
 #pragma unroll 1
@@ -55,7 +56,7 @@ __global__ void __launch_bounds__(kThreads, 5)
     }
     __syncthreads();
     const int channel = own_channel(span, kSize);
-    const int valid = span.channels - c - channel;
+    const int valid = min(kSize, span.channels - c - channel);
     if (valid <= 0) {
         return;
     }
@@ -69,13 +70,15 @@ __global__ void __launch_bounds__(kThreads, 5)
         }
 #pragma unroll 1
         for (int b = 0; b < branches.count; ++b) {
-            Pack<T> z;
+            Raw<T> z;
             z.template load<kWide>(static_cast<const T*>(branches.z[b]) + offset, valid);
             const float gate = gates == nullptr ? 1.0f : gates[b];
-            apply_norm(z, norm_tile(coefficients + b * 3 * kChannels, kChannels), channel);
+            const float* const own = coefficients + b * 3 * kChannels + channel;
 #pragma unroll
             for (int i = 0; i < kSize; ++i) {
-                sum.value[i] += gate * (relu ? rectified(z.value[i]) : z.value[i]);
+                const float value =
+                    own[kChannels + i] * (z.get(i) - own[i]) + own[2 * kChannels + i];
+                sum.value[i] += gate * (relu ? rectified(value) : value);
             }
         }
         sum.template store<kWide>(y + offset, valid);
@@ -138,11 +141,10 @@ __global__ void __launch_bounds__(kThreads, 5)
     const int lag = static_cast<int>(threadIdx.x) / span.lanes;
 #pragma unroll 1
     for (int base = first_pixel(span) - lag; base < span.pixels; base += kOwn * step) {
-        Pack<T> g[kOwn];
+        Raw<T> g[kOwn];
 #pragma unroll
         for (int j = 0; j < kOwn; ++j) {
             const int pixel = base + lag + j * step;
-            g[j].clear();
             if (valid > 0 && pixel < span.pixels) {
                 g[j].template load<kWide>(gradient + offset_of(span, pixel, c + channel), valid);
             }
@@ -155,8 +157,7 @@ __global__ void __launch_bounds__(kThreads, 5)
 #pragma unroll
             for (int j = 0; j < kOwn; ++j) {
                 const int pixel = base + lag + j * step;
-                Pack<T> z;
-                z.clear();
+                Raw<T> z;
                 const bool is_there = branches.z[b] != nullptr && valid > 0 && pixel < span.pixels;
                 if (is_there) {
                     z.template load<kWide>(static_cast<const T*>(branches.z[b]) +
@@ -165,10 +166,10 @@ __global__ void __launch_bounds__(kThreads, 5)
                 }
 #pragma unroll
                 for (int i = 0; i < kSize; ++i) {
-                    const float off = z.value[i] - own[i];
+                    const float off = z.get(i) - own[i];
                     const float value = own[kChannels + i] * off + own[2 * kChannels + i];
                     const bool is_off = relu && is_there && value <= 0.0f;
-                    const float kept = is_off ? 0.0f : g[j].value[i];
+                    const float kept = is_off ? 0.0f : g[j].get(i);
                     sum[i] += kept;
                     product[i] += is_there ? kept * off * own[3 * kChannels + i] : 0.0f;
                 }
@@ -234,16 +235,9 @@ __global__ void __launch_bounds__(kThreads, 5)
 #pragma unroll 1
     for (int pixel = first_pixel(span); pixel < span.pixels; pixel += pixel_step(span)) {
         const std::int64_t offset = offset_of(span, pixel, c + channel);
-        Pack<T> sum = gradient_of_z<T, kWide>(up, tile, offset, channel, valid);
-        if (accumulate) {
-            Pack<T> before;
-            before.template load<kWide>(dx + offset, valid);
-#pragma unroll
-            for (int i = 0; i < kSize; ++i) {
-                sum.value[i] += before.value[i];
-            }
-        }
-        sum.template store<kWide>(dx + offset, valid);
+        const T* const add = accumulate ? dx + offset : nullptr;
+        gradient_of_z<T, kWide>(up, tile, offset, channel, valid, add)
+            .template store<kWide>(dx + offset, valid);
     }
 }
 
@@ -278,7 +272,7 @@ bool are_wide(Type type, int channels, const Branches& branches, const void* oth
 template <typename T>
 void run_combine(std::int64_t pixels, int channels, const Branches& branches, const float* gates,
                  bool relu, void* y, bool accumulate, void* stream, bool wide) {
-    const Span span = span_of(Pack<T>::kSize, pixels, channels);
+    const Span span = span_of(wide ? Pack<T>::kSize : kNarrow, pixels, channels);
     const int bytes = branches.count * 3 * kChannels * static_cast<int>(sizeof(float));
     launch(wide ? combine_kernel<T, true> : combine_kernel<T, false>, grid_of(span, 4, kMostBlocks),
            kThreads, bytes, stream, span, branches, gates, relu, static_cast<T*>(y), accumulate);

@@ -92,27 +92,33 @@ __device__ __forceinline__ bool needs_z(const Upstream& up) {
     return up.z != nullptr && (up.relu || (up.norm.mean != nullptr && up.norm.is_batch));
 }
 
+// dz of a pack at `offset`, plus what is at `add` if that is not null, rounded to T.
 template <typename T, bool kWide>
-__device__ __forceinline__ Pack<T> gradient_of_z(const Upstream& up, const UpstreamTile& tile,
-                                                 std::int64_t offset, int channel, int valid) {
-    Pack<T> g;
+__device__ __forceinline__ Raw<T> gradient_of_z(const Upstream& up, const UpstreamTile& tile,
+                                                std::int64_t offset, int channel, int valid,
+                                                const T* add) {
+    Raw<T> g;
+    Raw<T> z;
+    Raw<T> before;
     g.template load<kWide>(static_cast<const T*>(up.gradient) + offset, valid);
-    if (!needs_z(up)) {
-#pragma unroll
-        for (int i = 0; i < Pack<T>::kSize; ++i) {
-            g.value[i] *= tile.factor[channel + i];
-        }
-        return g;
+    const bool has_z = needs_z(up);
+    if (has_z) {
+        z.template load<kWide>(static_cast<const T*>(up.z) + offset, valid);
     }
-    Pack<T> z;
-    z.template load<kWide>(static_cast<const T*>(up.z) + offset, valid);
+    if (add != nullptr) {
+        before.template load<kWide>(add, valid);
+    }
 #pragma unroll
-    for (int i = 0; i < Pack<T>::kSize; ++i) {
+    for (int i = 0; i < Raw<T>::kSize; ++i) {
         const int c = channel + i;
-        const float zhat = tile.inverse[c] * (z.value[i] - tile.mean[c]);
-        const bool is_off = up.relu && tile.gamma[c] * zhat + tile.beta[c] <= 0.0f;
-        const float kept = is_off ? 0.0f : g.value[i];
-        g.value[i] = tile.factor[c] * (kept - tile.first[c] - zhat * tile.second[c]);
+        float value = g.get(i);
+        if (has_z) {
+            const float zhat = tile.inverse[c] * (z.get(i) - tile.mean[c]);
+            const bool is_off = up.relu && tile.gamma[c] * zhat + tile.beta[c] <= 0.0f;
+            value = (is_off ? 0.0f : value) - tile.first[c] - zhat * tile.second[c];
+        }
+        value *= tile.factor[c];
+        g.set(i, add != nullptr ? value + before.get(i) : value);
     }
     return g;
 }

@@ -95,6 +95,74 @@ struct Pack {
     }
 };
 
+// A pack as it lies in memory: half as many registers as floats where T is a 16-bit type.
+template <typename T>
+struct Raw {
+    static constexpr int kSize = 16 / sizeof(T);
+    static constexpr int kBits = 8 * sizeof(T);
+    unsigned word[4] = {};
+
+    __device__ __forceinline__ float get(int i) const {
+        T each;
+        if constexpr (sizeof(T) == 4) {
+            memcpy(&each, &word[i], 4);
+        } else {
+            const auto bits = static_cast<std::uint16_t>(word[i / 2] >> (i % 2 * kBits));
+            memcpy(&each, &bits, 2);
+        }
+        return to_float(each);
+    }
+
+    __device__ __forceinline__ void set(int i, float value) { put(i, from_float<T>(value)); }
+
+    template <bool kWide>
+    __device__ __forceinline__ void load(const T* address, int valid) {
+        if constexpr (kWide) {
+            const uint4 bits = *reinterpret_cast<const uint4*>(address);
+            memcpy(word, &bits, sizeof(bits));
+        } else {
+#pragma unroll
+            for (int i = 0; i < kSize; ++i) {
+                put(i, i < valid ? address[i] : from_float<T>(0.0f));
+            }
+        }
+    }
+
+    // Into shared memory.
+    __device__ __forceinline__ void keep(T* address) const {
+        *reinterpret_cast<uint4*>(address) = make_uint4(word[0], word[1], word[2], word[3]);
+    }
+
+    // Into global memory.
+    template <bool kWide>
+    __device__ __forceinline__ void store(T* address, int valid) const {
+        if constexpr (kWide) {
+            // Written like this, the compiler cannot take the sixteen bytes apart.
+            __stwb(reinterpret_cast<uint4*>(address),
+                   make_uint4(word[0], word[1], word[2], word[3]));
+        } else {
+#pragma unroll
+            for (int i = 0; i < kSize; ++i) {
+                if (i < valid) {
+                    address[i] = from_float<T>(get(i));
+                }
+            }
+        }
+    }
+
+  private:
+    __device__ __forceinline__ void put(int i, T each) {
+        if constexpr (sizeof(T) == 4) {
+            memcpy(&word[i], &each, 4);
+        } else {
+            std::uint16_t bits;
+            memcpy(&bits, &each, 2);
+            const unsigned other = i % 2 == 0 ? word[i / 2] & 0xffff0000u : word[i / 2] & 0xffffu;
+            word[i / 2] = other | static_cast<unsigned>(bits) << (i % 2 * kBits);
+        }
+    }
+};
+
 // As many floats as a pack of T has channels, in shared memory.
 template <int kSize>
 __device__ __forceinline__ void load_floats(float (&target)[kSize], const float* address) {

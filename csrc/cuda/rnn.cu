@@ -15,6 +15,11 @@ constexpr int kThreads = 256;
 constexpr int kMostBlocks = 2048;
 constexpr std::int64_t kMostItems = std::int64_t{1} << 30;
 
+// Channels of a thread at a time. Rows that are not made of whole packs are taken one by one:
+// neighbours still read neighbours.
+template <typename T, bool kWide>
+constexpr int kOwn = kWide ? Raw<T>::kSize : 1;
+
 enum Activation { kTanh, kRelu, kIdentity, kSigmoid };
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
@@ -41,7 +46,7 @@ __device__ __forceinline__ float slope(float y, int activation) {
 struct Where {
     int row;              // of [rows, hidden]
     std::int64_t source;  // row of the states that it reads
-    int channel, valid, activation;
+    int channel, activation;
 };
 
 __device__ __forceinline__ Where place(const Cells& cells, int item, int size) {
@@ -49,8 +54,7 @@ __device__ __forceinline__ Where place(const Cells& cells, int item, int size) {
     const int row = item / packs;
     const int channel = item % packs * size;
     const int cell = row / cells.rows;
-    return {row, cells.source[cell] * cells.slot_rows + row, channel, cells.hidden - channel,
-            cells.activation[cell]};
+    return {row, cells.source[cell] * cells.slot_rows + row, channel, cells.activation[cell]};
 }
 
 template <typename T, bool kWide>
@@ -58,7 +62,7 @@ __global__ void __launch_bounds__(kThreads, 5)
     rnn_node_kernel(Cells cells, int items, const T* __restrict__ pre,
                     const T* __restrict__ states, T* __restrict__ gate, T* __restrict__ node,
                     T* __restrict__ target) {
-    constexpr int kSize = Pack<T>::kSize;
+    constexpr int kSize = kOwn<T, kWide>;
     const int step = static_cast<int>(gridDim.x) * kThreads;
 #pragma unroll 1
     for (int item = static_cast<int>(blockIdx.x * kThreads + threadIdx.x); item < items;
@@ -66,21 +70,23 @@ __global__ void __launch_bounds__(kThreads, 5)
         const Where at = place(cells, item, kSize);
         const std::int64_t offset = static_cast<std::int64_t>(at.row) * cells.hidden + at.channel;
         const T* const from = pre + 2 * offset - at.channel;
-        Pack<T> c;
-        Pack<T> n;
-        Pack<T> h;
-        c.template load<kWide>(from, at.valid);
-        n.template load<kWide>(from + cells.hidden, at.valid);
-        h.template load<kWide>(states + at.source * cells.hidden + at.channel, at.valid);
+        Raw<T> c;
+        Raw<T> n;
+        Raw<T> h;
+        c.template load<kWide>(from, kSize);
+        n.template load<kWide>(from + cells.hidden, kSize);
+        h.template load<kWide>(states + at.source * cells.hidden + at.channel, kSize);
 #pragma unroll
         for (int i = 0; i < kSize; ++i) {
-            c.value[i] = sigmoid(c.value[i]);
-            n.value[i] = activated(n.value[i], at.activation);
-            h.value[i] = c.value[i] * n.value[i] + (1.0f - c.value[i]) * h.value[i];
+            const float open = sigmoid(c.get(i));
+            const float value = activated(n.get(i), at.activation);
+            c.set(i, open);
+            n.set(i, value);
+            h.set(i, open * value + (1.0f - open) * h.get(i));
         }
-        c.template store<kWide>(gate + offset, at.valid);
-        n.template store<kWide>(node + offset, at.valid);
-        h.template store<kWide>(target + offset, at.valid);
+        c.template store<kWide>(gate + offset, kSize);
+        n.template store<kWide>(node + offset, kSize);
+        h.template store<kWide>(target + offset, kSize);
     }
 }
 
@@ -90,7 +96,7 @@ __global__ void __launch_bounds__(kThreads, 5)
                              const T* __restrict__ gate, const T* __restrict__ node,
                              const T* __restrict__ states, T* __restrict__ d_states,
                              T* __restrict__ d_pre) {
-    constexpr int kSize = Pack<T>::kSize;
+    constexpr int kSize = kOwn<T, kWide>;
     const int step = static_cast<int>(gridDim.x) * kThreads;
 #pragma unroll 1
     for (int item = static_cast<int>(blockIdx.x * kThreads + threadIdx.x); item < items;
@@ -99,31 +105,28 @@ __global__ void __launch_bounds__(kThreads, 5)
         const std::int64_t offset = static_cast<std::int64_t>(at.row) * cells.hidden + at.channel;
         const std::int64_t source = at.source * cells.hidden + at.channel;
         T* const to = d_pre + 2 * offset - at.channel;
-        Pack<T> g;
-        Pack<T> c;
-        Pack<T> n;
-        Pack<T> each;
-        g.template load<kWide>(d_target + offset, at.valid);
-        c.template load<kWide>(gate + offset, at.valid);
-        n.template load<kWide>(node + offset, at.valid);
-        each.template load<kWide>(states + source, at.valid);
+        Raw<T> g;
+        Raw<T> c;
+        Raw<T> n;
+        Raw<T> h;
+        Raw<T> d_h;
+        g.template load<kWide>(d_target + offset, kSize);
+        c.template load<kWide>(gate + offset, kSize);
+        n.template load<kWide>(node + offset, kSize);
+        h.template load<kWide>(states + source, kSize);
+        d_h.template load<kWide>(d_states + source, kSize);
 #pragma unroll
         for (int i = 0; i < kSize; ++i) {
-            each.value[i] =
-                g.value[i] * (n.value[i] - each.value[i]) * c.value[i] * (1.0f - c.value[i]);
+            const float passed = g.get(i) * c.get(i);
+            const float kept = g.get(i) * (1.0f - c.get(i));
+            const float value = n.get(i);
+            c.set(i, passed * (value - h.get(i)) * (1.0f - c.get(i)));
+            n.set(i, passed * slope(value, at.activation));
+            d_h.set(i, d_h.get(i) + kept);
         }
-        each.template store<kWide>(to, at.valid);
-#pragma unroll
-        for (int i = 0; i < kSize; ++i) {
-            each.value[i] = g.value[i] * c.value[i] * slope(n.value[i], at.activation);
-        }
-        each.template store<kWide>(to + cells.hidden, at.valid);
-        each.template load<kWide>(d_states + source, at.valid);
-#pragma unroll
-        for (int i = 0; i < kSize; ++i) {
-            each.value[i] += g.value[i] * (1.0f - c.value[i]);
-        }
-        each.template store<kWide>(d_states + source, at.valid);
+        c.template store<kWide>(to, kSize);
+        n.template store<kWide>(to + cells.hidden, kSize);
+        d_h.template store<kWide>(d_states + source, kSize);
     }
 }
 
@@ -143,7 +146,7 @@ dim3 grid_of(int items) {
 template <typename T>
 void run(const Cells& cells, const void* pre, const void* states, void* gate, void* node,
          void* target, void* stream, bool wide) {
-    const int items = items_of(cells, Pack<T>::kSize);
+    const int items = items_of(cells, wide ? kOwn<T, true> : 1);
     launch(wide ? rnn_node_kernel<T, true> : rnn_node_kernel<T, false>, grid_of(items), kThreads, 0,
            stream, cells, items, static_cast<const T*>(pre), static_cast<const T*>(states),
            static_cast<T*>(gate), static_cast<T*>(node), static_cast<T*>(target));
@@ -152,7 +155,7 @@ void run(const Cells& cells, const void* pre, const void* states, void* gate, vo
 template <typename T>
 void run_backward(const Cells& cells, const void* d_target, const void* gate, const void* node,
                   const void* states, void* d_states, void* d_pre, void* stream, bool wide) {
-    const int items = items_of(cells, Pack<T>::kSize);
+    const int items = items_of(cells, wide ? kOwn<T, true> : 1);
     launch(wide ? rnn_node_backward_kernel<T, true> : rnn_node_backward_kernel<T, false>,
            grid_of(items), kThreads, 0, stream, cells, items, static_cast<const T*>(d_target),
            static_cast<const T*>(gate), static_cast<const T*>(node), static_cast<const T*>(states),

@@ -80,14 +80,14 @@ __device__ __forceinline__ void load_dz(T* dz, const Shape& shape, const Tiling&
         const int m = item / kPacks;
         const Place out = pixel_at(tiling, at, m);
         const int valid = shape.d - first - channel;
-        Pack<T> g;
-        g.clear();
+        Raw<T> g;
         if (valid > 0 && m < tiling.pixels() && is_inside(out, shape.n, shape.p, shape.q)) {
             const std::int64_t row = (out.image * shape.p + out.row) * shape.q + out.column;
+            const T* const nothing = nullptr;
             g = gradient_of_z<T, kWide>(up, coefficients, row * shape.d + first + channel, channel,
-                                        valid);
+                                        valid, nothing);
         }
-        g.store(dz + m * (kChannels + Matrix<T>::kPad) + channel);
+        g.keep(dz + m * (kChannels + Matrix<T>::kPad) + channel);
     }
 }
 
@@ -144,7 +144,7 @@ template <typename T, bool kWide>
 __global__ void __launch_bounds__(kThreads, 1)
     separable_backward_matrix_kernel(Shape shape, Plan plan, Upstream up, const T* __restrict__ x,
                                      Norm norm, const T* __restrict__ depthwise,
-                                     const T* __restrict__ pointwise,
+                                     const T* __restrict__ pointwise, T* __restrict__ dt,
                                      unsigned char* __restrict__ workspace) {
     HWNAS_SHARED(shared);
     using M = Matrix<T>;
@@ -255,8 +255,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                                     wmma::mem_row_major);
         }
         __syncthreads();
-        write_dt<T, kWide>(reinterpret_cast<T*>(workspace + plan.dt), stage, shape, tiling, place,
-                           c);
+        write_dt<T, kWide>(dt, stage, shape, tiling, place, c);
     }
 }
 
@@ -413,6 +412,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
                                         const T* __restrict__ depthwise, T* __restrict__ dx,
                                         bool accumulate, T* __restrict__ d_depthwise,
                                         T* __restrict__ d_pointwise, float* __restrict__ sums,
+                                        const T* __restrict__ from,
                                         unsigned char* __restrict__ workspace) {
     HWNAS_SHARED(shared);
     constexpr int kSize = Pack<T>::kSize;
@@ -457,8 +457,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
                              floor_divided(place.row + padding - window, shape.stride),
                              floor_divided(place.column + padding - window, shape.stride)};
         __syncthreads();
-        load_outputs<T, kWide>(dt, shape, tiling, first,
-                               reinterpret_cast<const T*>(workspace + plan.dt), c, width);
+        load_outputs<T, kWide>(dt, shape, tiling, first, from, c, width);
         // Where the window's last tap of the tile's first pixel is, on the halo's grid of inputs.
         const int row_off = place.row + padding - window - first.row * shape.stride;
         const int column_off = place.column + padding - window - first.column * shape.stride;
@@ -622,16 +621,18 @@ void run(const Shape& shape, const Upstream& up, const void* x, const Norm& norm
     const auto* const in = static_cast<const T*>(x);
     const auto* const filter = static_cast<const T*>(depthwise);
     auto* const scratch = static_cast<unsigned char*>(workspace);
+    auto* const dt = reinterpret_cast<T*>(scratch + plan.dt);
     launch(wide ? separable_backward_matrix_kernel<T, true>
                 : separable_backward_matrix_kernel<T, false>,
            dim3(plan.matrix_parts, (shape.c + kChannels - 1) / kChannels), kThreads,
            plan.matrix_bytes, stream, shape, plan, up, in, norm, filter,
-           static_cast<const T*>(pointwise), scratch);
+           static_cast<const T*>(pointwise), dt, scratch);
     launch(wide ? separable_backward_depthwise_kernel<T, true>
                 : separable_backward_depthwise_kernel<T, false>,
            dim3(plan.depthwise_parts, (shape.c + plan.tile_width - 1) / plan.tile_width), kThreads,
            plan.depthwise_bytes, stream, shape, plan, in, norm, filter, static_cast<T*>(dx),
-           accumulate, static_cast<T*>(d_depthwise), static_cast<T*>(d_pointwise), sums, scratch);
+           accumulate, static_cast<T*>(d_depthwise), static_cast<T*>(d_pointwise), sums, dt,
+           scratch);
 }
 
 }  // namespace

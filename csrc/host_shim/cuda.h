@@ -31,7 +31,9 @@ struct alignas(16) float4 {
     float x, y, z, w;
 };
 
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline void __stwb(uint4* address, uint4 value) { *address = value; }
+
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 namespace hwnas_shim {
 

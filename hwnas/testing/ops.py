@@ -23,13 +23,14 @@ Case = tuple[str, Mapping[str, Any], Sequence[Shape]]
 def graph_of(case: Case) -> Graph:
     """Return a graph that applies one op.
 
-    One input feeds all of the op's inputs; shapes other than the first are reached by a 1×1
-    convolution.
+    One input feeds all of the op's inputs; a vector is reached by a global pooling, shapes other
+    than the first by a 1×1 convolution.
     """
     kind, attributes, shapes = case
     first = shapes[0]
-    g = GraphBuilder(first if len(first) == 3 else (first[0], 2, 2))
-    start = g.input if len(first) == 3 else g.global_avg_pool(g.input)
+    is_vector = len(first) == 1
+    g = GraphBuilder((first[0], 2, 2) if is_vector else first)
+    start = g.global_avg_pool(g.input) if is_vector else g.input
     inputs = [start]
     for index, shape in enumerate(shapes[1:], start=1):
         inputs.append(g.conv(g.input, channels=shape[0], weights=f"input{index}"))

@@ -1,6 +1,6 @@
 """Kernels of the separable convolution; `separable.py` launches them."""
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
 import triton
 import triton.language as tl
@@ -79,9 +79,7 @@ def separable_forward(
         slope = mean
         offset = mean
         if NORM:
-            mean, inverse, factor = norm_slope(
-                statistics, scale, c, c_inside, in_channels, epsilon
-            )
+            mean, inverse, factor = norm_slope(statistics, scale, c, c_inside, in_channels, epsilon)
             slope = factor * inverse
             offset = tl.load(shift + c, mask=c_inside, other=0.0).to(tl.float32)
         h = tl.zeros([BH * BW, BC], tl.float32)
@@ -99,9 +97,7 @@ def separable_forward(
     inside = (p < P) & (q < Q)
     value = acc.to(z.dtype.element_ty)
     at = (p * Q + q)[:, None] * out_channels + d[None, :]
-    tl.store(
-        z + image * P * Q * out_channels + at, value, mask=inside[:, None] & d_inside[None, :]
-    )
+    tl.store(z + image * P * Q * out_channels + at, value, mask=inside[:, None] & d_inside[None, :])
     if STATISTICS:
         store_partial_statistics(
             value.to(tl.float32), inside, d, d_inside, partial, counts, part, out_channels
@@ -152,7 +148,7 @@ def separable_backward(
     BW: tl.constexpr,
     BC: tl.constexpr,
     BD: tl.constexpr,
-    BLOCKS_D: tl.constexpr,
+    BK: tl.constexpr,
     TAPS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -167,6 +163,7 @@ def separable_backward(
     c_inside = c < in_channels
     own = tl.program_id(2)
     d = own * BD + tl.arange(0, BD)
+    d_inside = d < out_channels
     kind = x.dtype.element_ty
     gate = gate_value(gates, branch, GATED)
     mean = tl.zeros([BC], tl.float32)
@@ -191,23 +188,21 @@ def separable_backward(
         g = gradient + behind * out_channels
         values = z + behind * out_channels
         down = tl.zeros([BH * BW, BC], tl.float32)
-        dz = tl.zeros([BH * BW, BD], kind)
-        # The program's own block comes last, and stays.
-        for step in tl.static_range(BLOCKS_D):
-            other = (own + 1 + step) % BLOCKS_D * BD + tl.arange(0, BD)
+        for begin in range(0, out_channels, BK):
+            other = begin + tl.arange(0, BK)
             o_inside = other < out_channels
             dz = upstream(
                 g, values, pixel * out_channels + other[None, :],
                 inside[:, None] & o_inside[None, :], other, o_inside, out_channels,
                 up_statistics, up_scale, up_shift, up_sums, gate, up_epsilon, inverse_count,
                 MODE, UP_RELU,
-            ).to(kind)  # fmt: skip
+            )  # fmt: skip
             at = other[:, None] * in_channels + c[None, :]
             matrix = tl.load(pointwise + at, mask=o_inside[:, None] & c_inside[None, :], other=0.0)
-            down = tl.dot(dz, matrix.to(kind), down, input_precision=PRECISION)
+            down = tl.dot(dz.to(kind), matrix.to(kind), down, input_precision=PRECISION)
         if own == 0:
-            at = dh + behind * in_channels + pixel * in_channels + c[None, :]
-            tl.store(at, down.to(kind), mask=inside[:, None] & c_inside[None, :])
+            scratch = dh + behind * in_channels + pixel * in_channels + c[None, :]
+            tl.store(scratch, down.to(kind), mask=inside[:, None] & c_inside[None, :])
         row = p * STRIDE - DILATION * (K - 1) // 2
         column = q * STRIDE - DILATION * (K - 1) // 2
         source = x + image * H * W * in_channels
@@ -221,15 +216,20 @@ def separable_backward(
             h += u * weight.to(tl.float32)[None, :]
             found = tl.sum(u * down, 0)
             d_depthwise += tl.where((taps == tap)[:, None], found[None, :], 0.0)
-        d_pointwise = tl.dot(
-            tl.trans(dz), h.to(kind), d_pointwise, input_precision=PRECISION
-        )
+        # Once more, from the L1 cache: there are no registers to keep it in meanwhile.
+        again = upstream(
+            g, values, pixel * out_channels + d[None, :], inside[:, None] & d_inside[None, :], d,
+            d_inside, out_channels, up_statistics, up_scale, up_shift, up_sums, gate, up_epsilon,
+            inverse_count, MODE, UP_RELU,
+        )  # fmt: skip
+        left = tl.trans(again.to(kind))
+        d_pointwise = tl.dot(left, h.to(kind), d_pointwise, input_precision=PRECISION)
     target = partial + tl.program_id(0).to(tl.int64) * (out_channels + K * K) * in_channels
-    seen = (d < out_channels)[:, None] & c_inside[None, :]
+    seen = d_inside[:, None] & c_inside[None, :]
     tl.store(target + d[:, None] * in_channels + c[None, :], d_pointwise, mask=seen)
     if own == 0:
-        at = out_channels * in_channels + c[None, :] * (K * K) + taps[:, None]
-        tl.store(target + at, d_depthwise, mask=(taps < K * K)[:, None] & c_inside[None, :])
+        place = out_channels * in_channels + c[None, :] * (K * K) + taps[:, None]
+        tl.store(target + place, d_depthwise, mask=(taps < K * K)[:, None] & c_inside[None, :])
 
 
 @triton.jit
@@ -279,6 +279,7 @@ def separable_input(
     parts,
     groups_c,
     out_channels,
+    taps,
     VC: tl.constexpr,
     NORM: tl.constexpr,
     ADD: tl.constexpr,
@@ -306,7 +307,8 @@ def separable_input(
         c_inside = c < in_channels
         source = dh + image * P * Q * in_channels
         total = tl.zeros([BH * BW, BC], tl.float32)
-        for tap in range(K * K):
+        # How many taps there are is not told to the compiler: it would unroll, and spill.
+        for tap in range(taps):
             row = h + DILATION * (K - 1) // 2 - tap // K * DILATION
             column = w + DILATION * (K - 1) // 2 - tap % K * DILATION
             p = row // STRIDE
@@ -325,9 +327,7 @@ def separable_input(
         base = image * H * W * in_channels
         value = tl.load(x + base + at, mask=inside, other=0.0).to(tl.float32)
         if NORM:
-            mean, inverse, factor = norm_slope(
-                statistics, scale, c, c_inside, in_channels, epsilon
-            )
+            mean, inverse, factor = norm_slope(statistics, scale, c, c_inside, in_channels, epsilon)
             offset = tl.load(shift + c, mask=c_inside, other=0.0).to(tl.float32)
             value = (value - mean[None, :]) * inverse[None, :]
             total = tl.where(factor[None, :] * value + offset[None, :] <= 0.0, 0.0, total)

@@ -5,7 +5,7 @@ that divides them: the compiler then knows how far loads are aligned, also where
 """
 
 # Kernel arguments are device values, which no Python annotation describes.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
 import triton
 import triton.language as tl

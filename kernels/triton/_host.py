@@ -68,7 +68,7 @@ class Tiles:
         return self.images * self.down * self.across
 
     @property
-    def meta(self) -> dict[str, int]:
+    def meta(self) -> dict[str, Any]:
         """The compile-time arguments."""
         return {"BH": self.rows, "BW": self.columns}
 

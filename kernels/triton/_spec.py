@@ -84,9 +84,7 @@ class Launch:
         """
         target = GPUTarget(platform, capability, 32 if platform == "cuda" else 64)
         backend = make_backend(target)
-        binder = create_function_from_signature(
-            self.kernel.signature, self.kernel.params, backend
-        )
+        binder = create_function_from_signature(self.kernel.signature, self.kernel.params, backend)
         given = {
             **self.meta,
             **_options(self.family, self.num_warps, self.num_stages, platform == "cuda"),
@@ -177,7 +175,7 @@ def launch(
             Launch(kernel, family, tuple(grid), tuple(args), meta, num_warps, num_stages, count)
         )
         return
-    with torch.cuda.device_of(on):
+    with torch.cuda.device_of(on):  # type: ignore[no-untyped-call]
         options = _options(family, num_warps, num_stages, torch.version.hip is None)
         kernel[tuple(grid)](*args, **meta, **options)
 

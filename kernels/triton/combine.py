@@ -1,6 +1,6 @@
 """The epilogue: branches summed with their norms and gates, and the sums that backward needs."""
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def _combine(
         # A gate of 0 costs nothing, and is no reason to pass a NaN on. The jump also keeps the
         # compiler from loading all branches first, for which there are no registers.
         if gate != 0.0:
-            value = tl.load(zs[b] + start * channels + offset, mask=inside, other=0.0).to(tl.float32)
+            source = zs[b] + start * channels
+            value = tl.load(source + offset, mask=inside, other=0.0).to(tl.float32)
             if NORMS[b]:
                 mean, inverse, factor = norm_slope(
                     statistics[b], scales[b], d, d_inside, channels, epsilons[b]
@@ -133,9 +134,7 @@ def _combine_backward(
         tl.store(target, tl.sum(sum_g, 0), mask=d_inside)
         second = tl.sum(sum_gz, 0)
         if KINDS[b] == 2:
-            _, inverse, _ = norm_slope(
-                statistics[b], scales[b], d, d_inside, channels, epsilons[b]
-            )
+            _, inverse, _ = norm_slope(statistics[b], scales[b], d, d_inside, channels, epsilons[b])
             second *= inverse
         tl.store(target + channels, second, mask=d_inside)
 

@@ -23,7 +23,6 @@ from hwnas.kernels.triton._host import (
     power_of_two,
     upstream_args,
     upstream_meta,
-    upstream_reads,
     vector,
     zeros,
 )
@@ -35,12 +34,18 @@ if TYPE_CHECKING:
 
 
 def config(
-    images: int, height: int, width: int, channels: int, out_channels: int, dtype: torch.dtype
+    images: int,
+    height: int,
+    width: int,
+    channels: int,
+    out_channels: int,
+    dtype: torch.dtype,
+    pixels: int = 64,
 ) -> tuple[Tiles, int, int, int]:
-    """Return tiles, input and output channels of a block, and warps."""
+    """Return tiles of about `pixels`, input and output channels of a block, and warps."""
     across = power_of_two(channels, 16, 64 if dtype.itemsize == 2 else 32)
     out_across = power_of_two(out_channels, 16, 64)
-    tiles = Tiles.of(images, height, width, 64, least=16)
+    tiles = Tiles.of(images, height, width, pixels, least=16)
     return tiles, across, out_across, 4
 
 
@@ -98,7 +103,7 @@ def forward(
             *strides[1:],
         ),
         num_warps=warps,
-        num_stages=2,
+        num_stages=1,
         traffic=lambda: _traffic(xs, z, tiles, window, own_channels, out_across),
         VC=step,
         VD=vector(own_channels),
@@ -173,7 +178,7 @@ def _input(
             strides[0] // step,
             *strides[1:],
         ),
-        num_warps=warps,
+        num_warps=warps * 2,
         num_stages=1,
         VC=step,
         VD=vector(out_channels),
@@ -183,7 +188,8 @@ def _input(
         **_window_meta(window),
         **tiles.meta,
         BC=across,
-        BD=out_across,
+        # Products of float32 hold each factor twice: their sums over channels are kept short.
+        BD=min(out_across, 128 // x.element_size()),
         PRECISION=PRECISION,
     )
 
@@ -201,7 +207,10 @@ def weight_gradients(
     own_channels, total = weights[0].shape[:2]
     taps = window.kernel**2
     widest = max(x.shape[1] for x in xs)
-    tiles, across, out_across, warps = config(n, p, q, widest, own_channels, xs[0].dtype)
+    dtype = xs[0].dtype
+    # Products of float32 hold each factor twice: their sums over pixels are kept short.
+    pixels = 32 if dtype.itemsize == 4 else 64
+    tiles, across, out_across, warps = config(n, p, q, widest, own_channels, dtype, pixels)
     blocks_d = blocks(own_channels, out_across)
     programs = max(PROGRAMS // (taps * blocks(widest, across) * blocks_d * len(weights)), 8)
     parts = blocks(tiles.count, blocks(tiles.count, programs))
@@ -252,7 +261,7 @@ def weight_gradients(
 
 def _strides(weight: Tensor) -> tuple[int, int, int]:
     """Return the steps in memory between output channels, input channels and taps."""
-    out_channels, channels, kernel, _ = weight.shape
+    _, channels, kernel, _ = weight.shape
     taps = kernel * kernel
     if taps > 1 and not weight.is_contiguous():
         # Not contiguous: channels_last is the one other order that parameters have.
@@ -279,6 +288,10 @@ def _traffic(
     out = z.numel() * z.element_size()
     times = blocks(own_channels, out_across) * (z.shape[1] // own_channels)
     read = x.shape[0] * x.shape[2] * x.shape[3] * channels
+    if window.kernel == 1:
+        # Strides leave pixels out, and the halves of a reduction read different ones.
+        pixels = z.shape[0] * z.shape[2] * z.shape[3]
+        read = pixels * channels * (z.shape[1] // own_channels)
     return Traffic(pixels * channels * times + out, read + out)
 
 
@@ -310,5 +323,3 @@ def _spec(kernel: int) -> list[KernelSpec]:
 
 
 KERNELS: list[KernelSpec] = [*_spec(1), *_spec(3)]
-
-__all__ = ["KERNELS", "conv", "conv_backward", "forward", "upstream_reads", "weight_gradients"]

@@ -1,6 +1,6 @@
 """Max and average pooling: two launches forward (the second merges statistics), one backward."""
 
-# mypy: disable-error-code="no-untyped-def, no-untyped-call"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _pool(
         value = tl.load(x + at, mask=seen, other=0.0).to(tl.float32)
         if IS_MAX:
             # The first of equal ones; NaN wins, the last of several.
-            better = seen & ((won < 0) | (value > best) | (value != value))
+            better = seen & ((won < 0) | (value > best) | (value != value))  # noqa: PLR0124
             best = tl.where(better, value, best)
             won = tl.where(better, tap, won)
         else:
@@ -133,6 +133,7 @@ def _pool_backward(
     tiles_h,
     tiles_w,
     groups,
+    taps,
     V: tl.constexpr,
     MODE: tl.constexpr,
     UP_RELU: tl.constexpr,
@@ -162,8 +163,9 @@ def _pool_backward(
         mean = tl.load(statistics + c, mask=c_inside, other=0.0)
     total = tl.zeros([BH * BW, BC], tl.float32)
     centred = tl.zeros([BH * BW, BC], tl.float32)
-    number = tl.zeros([BH * BW, BC], tl.float32)
-    for tap in range(K * K):
+    number = tl.zeros([BH * BW, BC if IS_MAX else 1], tl.float32)
+    # How many taps there are is not told to the compiler: it would unroll, and spill.
+    for tap in range(taps):
         row = h + DILATION * (K - 1) // 2 - tap // K * DILATION
         column = w + DILATION * (K - 1) // 2 - tap % K * DILATION
         p = row // STRIDE
@@ -178,7 +180,7 @@ def _pool_backward(
         else:
             rows = _taps_inside(p, H, K, STRIDE, DILATION)
             columns = _taps_inside(q, W, K, STRIDE, DILATION)
-            weight = tl.where(seen, (1.0 / tl.maximum(rows * columns, 1.0))[:, None], 0.0)
+            weight = tl.where(hit, 1.0 / tl.maximum(rows * columns, 1.0), 0.0)[:, None]
         if IS_LINEAR:
             value = tl.load(z + base + at, mask=seen, other=0.0).to(tl.float32)
             total += weight * tl.load(gradient + base + at, mask=seen, other=0.0).to(tl.float32)
@@ -292,6 +294,7 @@ def pool_backward(
             tiles.down,
             tiles.across,
             channels // vector(channels),
+            window.kernel**2,
         ),
         num_warps=warps,
         num_stages=1,

@@ -1,4 +1,4 @@
-"""The factorised reduction: two launches forward; four backward, one of them a sum for each half."""
+"""The factorised reduction: two launches forward, four backward (two of them are sums)."""
 
 from __future__ import annotations
 

@@ -13,6 +13,9 @@ carried states, from the first to the one that is left at the end. Which rows ar
 and which activation is used is a table on the device: another architecture compiles nothing.
 """
 
+# Kernel arguments are device values, which no Python annotation describes.
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+
 from __future__ import annotations
 
 import functools
@@ -338,8 +341,8 @@ def _place(
         groups = []
         for edge, nodes in sorted(members[depth].items()):
             groups.append(_Group(edge, at, len(nodes)))
-            for place, node in enumerate(nodes):
-                row_of[node] = (at, len(nodes), place)
+            for place, key in enumerate(nodes):
+                row_of[key] = (at, len(nodes), place)
             at += len(nodes)
         waves.append(tuple(groups))
     return (waves[-1], *waves[:-1]), row_of

@@ -10,7 +10,7 @@ the same to the last bit in each run.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -47,19 +47,21 @@ class Config:
         channels: Input channels of a block.
         out_channels: Output channels of a block.
         warps: Of a program.
+        depth: Output channels that one product of the first backward kernel sums over.
     """
 
     tiles: Tiles
     channels: int
     out_channels: int
     warps: int
+    depth: int = 16
 
 
 def config(
     images: int, height: int, width: int, channels: int, out_channels: int, dtype: torch.dtype
 ) -> Config:
-    """Return the sizes for the two kernels with matrix products, over `[N, P, Q]`."""
-    across = power_of_two(channels, 16, 64)
+    """Return the sizes for the forward kernel, over `[N, P, Q]`."""
+    across = power_of_two(channels, 16, 32 if dtype.itemsize == 4 else 64)
     out_across = power_of_two(out_channels, 16, 64)
     widest = max(across, out_across)
     pixels = 128 if widest <= 32 else 64
@@ -67,9 +69,22 @@ def config(
     return Config(tiles, across, out_across, 8 if widest * pixels >= 4096 else 4)
 
 
-def input_config(
-    images: int, height: int, width: int, channels: int, dtype: torch.dtype
+def backward_config(
+    images: int, height: int, width: int, channels: int, out_channels: int, dtype: torch.dtype
 ) -> Config:
+    """Return the sizes for the first backward kernel: the most that fits into registers."""
+    across = power_of_two(channels, 16, 64)
+    out_across = power_of_two(out_channels, 16, 64)
+    widest = max(across, out_across)
+    if dtype.itemsize == 4:
+        pixels, depth, warps = {16: (64, 16, 4), 32: (32, 16, 4), 64: (32, 32, 8)}[widest]
+    else:
+        pixels, depth, warps = {16: (128, 16, 4), 32: (32, 32, 4), 64: (32, 64, 8)}[widest]
+    tiles = Tiles.of(images, height, width, pixels, least=16)
+    return Config(tiles, across, out_across, warps, depth)
+
+
+def input_config(images: int, height: int, width: int, channels: int, dtype: torch.dtype) -> Config:
     """Return the sizes for the gradient of the input, over `[N, H, W]`."""
     across = power_of_two(channels, 1, 32)
     tiles = Tiles.of(images, height, width, 128)
@@ -154,9 +169,7 @@ def separable_backward(
     dh, partial = _backward(up, x, norm, window, depthwise, pointwise, sums)
     d_depthwise = torch.empty_like(depthwise, memory_format=torch.contiguous_format)
     d_pointwise = torch.empty_like(pointwise, memory_format=torch.contiguous_format)
-    _input(
-        dh, x, norm, window, depthwise, dx, accumulate, sums, partial, d_pointwise, d_depthwise
-    )
+    _input(dh, x, norm, window, depthwise, dx, accumulate, sums, partial, d_pointwise, d_depthwise)
     return d_depthwise, d_pointwise, None if norm is None else sums
 
 
@@ -171,7 +184,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor]:
     n, channels, height, width = x.shape
     out_channels, p, q = up.gradient.shape[1:]
-    sizes = config(n, p, q, channels, out_channels, x.dtype)
+    sizes = backward_config(n, p, q, channels, out_channels, x.dtype)
     tiles = sizes.tiles
     rounds = blocks(tiles.count, PROGRAMS)
     parts = blocks(tiles.count, rounds)
@@ -213,7 +226,7 @@ def _backward(
         **tiles.meta,
         BC=sizes.channels,
         BD=sizes.out_channels,
-        BLOCKS_D=blocks_d,
+        BK=sizes.depth,
         TAPS=power_of_two(window.kernel**2),
         PRECISION=PRECISION,
     )
@@ -266,6 +279,7 @@ def _input(
             parts,
             channels // vector(channels),
             d_pointwise.shape[0],
+            window.kernel**2,
         ),
         num_warps=sizes.warps,
         num_stages=1,
@@ -281,7 +295,7 @@ def _input(
     )
 
 
-def _window_meta(window: Window) -> dict[str, int]:
+def _window_meta(window: Window) -> dict[str, Any]:
     return {"K": window.kernel, "STRIDE": window.stride, "DILATION": window.dilation}
 
 
@@ -333,9 +347,9 @@ def _spec(channels: int, side: int, kernel: int) -> list[KernelSpec]:
         return separable(*_sample(dtype, channels, side, kernel), True)
 
     def backward(dtype: torch.dtype) -> object:
-        x, *rest = _sample(dtype, channels, side, kernel)
-        up = Upstream(x, x, rest[0], floats(x, 2, channels))
-        return separable_backward(up, x, *rest, x, False)
+        x, norm, window, depthwise, pointwise = _sample(dtype, channels, side, kernel)
+        up = Upstream(x, x, norm, floats(x, 2, channels))
+        return separable_backward(up, x, norm, window, depthwise, pointwise, x, False)
 
     label = f"separable {kernel}×{kernel}, 64×{channels}×{side}²"
     return [

@@ -114,6 +114,22 @@ class TestClassifier(OpSuite):
     )
 
 
+class TestRnnCell(OpSuite):
+    cases = (
+        ("rnn_cell", {"hidden": 3, "previous": (), "activations": (0,)}, [(1, 2)]),
+        (
+            "rnn_cell",
+            {"hidden": 5, "previous": (0, 1, 0), "activations": (0, 3, 2, 0)},
+            [(3, 4)],
+        ),
+        (
+            "rnn_cell",
+            {"hidden": 4, "previous": (0, 0), "activations": (3, 1, 0), "carry_last": True},
+            [(2, 4)],
+        ),
+    )
+
+
 def test_every_op_of_the_toolkit_is_tested_here() -> None:
     tested = {case[0] for suite in OpSuite.__subclasses__() for case in suite.cases}
     assert set(OPS.names()) - {"input"} <= tested

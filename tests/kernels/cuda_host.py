@@ -35,11 +35,23 @@ def build(folder: Path, sanitizers: str = "") -> Path:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         pytest.skip("no C++ compiler to build the host shim with")
-    flags = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wshadow", "-Werror"]
+    flags = [
+        "-std=c++17",
+        "-fPIC",
+        "-fvisibility=hidden",
+        "-Wall",
+        "-Wextra",
+        "-Wshadow",
+        "-Werror",
+    ]
     flags += ["-Wno-unknown-pragmas", "-DHWNAS_HOST_SHIM", f"-DHWNAS_CUDA_MODULE={NAME}"]
     flags += [f"-I{ROOT / 'csrc'}", f"-isystem{pybind11.get_include()}"]
     flags += [f"-isystem{sysconfig.get_paths()['include']}"]
-    flags += ["-O1", "-g1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"] if sanitizers else ["-O2"]
+    flags += (
+        ["-O1", "-g1", f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"]
+        if sanitizers
+        else ["-O2"]
+    )
     objects = []
     commands = []
     for path in sources():

@@ -99,8 +99,8 @@ def test_only_the_marked_part_of_the_page_is_generated() -> None:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """What `--check` prints and complains about; a process of its own, where nothing is interpreted."""
+def compiled() -> tuple[str, str]:
+    """What `--check` prints and what it complains about; its process interprets nothing."""
     if importlib.util.find_spec("triton") is None:
         pytest.skip("Triton is not installed")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

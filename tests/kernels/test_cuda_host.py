@@ -33,7 +33,9 @@ MISTAKES = ("block_barrier", "warp_barrier", "early_exit", "shared_memory")
 def module(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The kernels, compiled for the CPU."""
     built = os.environ.get(cuda_host.BUILT)
-    return cuda_host.load(Path(built) if built else cuda_host.build(tmp_path_factory.mktemp("cuda")))
+    return cuda_host.load(
+        Path(built) if built else cuda_host.build(tmp_path_factory.mktemp("cuda"))
+    )
 
 
 @pytest.fixture
@@ -258,7 +260,9 @@ def test_rnn_cell(
         gradients = torch.autograd.grad(
             [output, state], leaves, [d_output.to(wide), d_state.to(wide)], allow_unused=True
         )
-        filled = [torch.zeros_like(p) if g is None else g for p, g in zip(leaves, gradients, strict=True)]
+        filled = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(leaves, gradients, strict=True)
+        ]
         return [each.detach() for each in (output, state, *filled)]
 
     output, state, saved = backend.rnn_cell(x, h0, *weights[:2], weights[2:], *data)
@@ -331,7 +335,11 @@ def test_under_sanitizers(tmp_path: Path) -> None:
         "m = u.module_from_spec(s); s.loader.exec_module(m); m.provoke('overflow')"
     )
     done = subprocess.run(
-        [sys.executable, "-c", overflow], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", overflow],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "heap-buffer-overflow" in done.stderr
 

@@ -11,8 +11,8 @@
 namespace hwnas {
 namespace HWNAS_ISA {
 
-// out[r][f] = sum over i, j < K of rows[i + r][columns[j] + f] * weights[i * K + j][f % period], for
-// f < count, a multiple of the lanes.
+// out[r][f] = sum over i, j < K of rows[i + r][columns[j] + f] * weights[i * K + j][f % period],
+// for f < count, a multiple of the lanes.
 template <int K, int R>
 static void convolve_rows(const float* const* rows, const long* columns, const float* weights,
                           int period, int count, float* const* out) {
@@ -61,8 +61,8 @@ static void convolve_rows(const float* const* rows, const long* columns, const f
     }
 }
 
-// gradient[i * K + j][f % period] += sum over r and f of rows[i + r][columns[j] + f] * dt[r][f], for
-// the J tap columns from `first`.
+// gradient[i * K + j][f % period] += sum over r and f of rows[i + r][columns[j] + f] * dt[r][f],
+// for the J tap columns from `first`.
 template <int K, int R, int J>
 HWNAS_INLINE void correlate_columns(int first, const float* const* rows, const long* columns,
                                     const float* const* dt, int period, int count,

@@ -246,6 +246,17 @@ void pack_weights(const Forward& f, Range own) {
     }
 }
 
+// What lies between planes is part of what is saved: the same call must save the same values.
+void clear_tails(const Forward& f, Range steps) {
+    const Index used = f.panels * f.rows * kLanes;
+    for (Index t = steps.begin; t < steps.end; ++t) {
+        for (Index slot = 0; slot < 3 * f.plan.nodes + 1; ++slot) {
+            __builtin_memset(f.state(t) + slot * f.plane + used, 0,
+                             (std::size_t)(f.plane - used) * sizeof(float));
+        }
+    }
+}
+
 }  // namespace
 
 void rnn_forward(const RnnForwardArgs& args) {
@@ -256,9 +267,6 @@ void rnn_forward(const RnnForwardArgs& args) {
                          (std::size_t)(f.rows * plan.hidden) * sizeof(float));
         return;
     }
-    if (f.rows == 0) {
-        return;
-    }
 #pragma omp parallel num_threads(args.threads)
     {
         const int part = omp_get_thread_num();
@@ -266,6 +274,7 @@ void rnn_forward(const RnnForwardArgs& args) {
         const Range own = share(f.panels, part, parts);
         const Range steps = share(plan.steps, part, parts);
         pack_weights(f, own);
+        clear_tails(f, steps);
         for (Index t = steps.begin; t < steps.end; ++t) {
             for (Index p = 0; p < f.x_panels; ++p) {
                 pack_panel(args.x + t * f.rows * plan.input, f.rows, plan.input, p,

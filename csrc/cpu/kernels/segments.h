@@ -23,30 +23,62 @@ struct Segments {
     int count;
 };
 
+// Adds the products of `depth` values of M pixels.
+template <int M, int N>
+HWNAS_INLINE void multiply_run(const float* a, std::int64_t row, int depth, const float* b,
+                               Vec (&acc)[M][N]) {
+    for (int i = 0; i < depth; ++i, ++a, b += N * kLanes) {
+        Vec right[N];
+        for (int n = 0; n < N; ++n) {
+            right[n] = load(b + n * kLanes);
+        }
+        for (int m = 0; m < M; ++m) {
+            const Vec left = spread(a[m * row]);
+            for (int n = 0; n < N; ++n) {
+                acc[m][n] += left * right[n];
+            }
+        }
+    }
+}
+
+// acc = products of all segments. Sums of kChain products are added to each other: one long chain
+// of additions would lose what eager PyTorch, whose sums are blocked too, keeps.
 template <int M, int N>
 HWNAS_INLINE void multiply_segments(const Segments& segments, int pixel, const float* panel,
                                     Vec (&acc)[M][N]) {
+    constexpr int kChain = 128;
+    Vec before[M][N];
     for (int m = 0; m < M; ++m) {
         for (int n = 0; n < N; ++n) {
             acc[m][n] = zero();
+            before[m][n] = zero();
         }
     }
+    int chain = 0;
     for (int s = 0; s < segments.count; ++s) {
         const Segment& segment = segments.items[s];
-        const std::int64_t row = segment.row;
-        const float* a = segment.a + pixel * row;
-        const float* b = panel + static_cast<std::int64_t>(segment.first) * N * kLanes;
-        for (int i = 0; i < segment.depth; ++i, ++a, b += N * kLanes) {
-            Vec right[N];
-            for (int n = 0; n < N; ++n) {
-                right[n] = load(b + n * kLanes);
-            }
-            for (int m = 0; m < M; ++m) {
-                const Vec left = spread(a[m * row]);
-                for (int n = 0; n < N; ++n) {
-                    acc[m][n] += left * right[n];
+        const float* const a = segment.a + pixel * segment.row;
+        const float* const b = panel + static_cast<std::int64_t>(segment.first) * N * kLanes;
+        for (int i = 0; i < segment.depth;) {
+            if (chain == kChain) {
+                for (int m = 0; m < M; ++m) {
+                    for (int n = 0; n < N; ++n) {
+                        before[m][n] += acc[m][n];
+                        acc[m][n] = zero();
+                    }
                 }
+                chain = 0;
             }
+            const int depth = min(segment.depth - i, kChain - chain);
+            multiply_run<M, N>(a + i, segment.row, depth,
+                               b + static_cast<std::int64_t>(i) * N * kLanes, acc);
+            i += depth;
+            chain += depth;
+        }
+    }
+    for (int m = 0; m < M; ++m) {
+        for (int n = 0; n < N; ++n) {
+            acc[m][n] += before[m][n];
         }
     }
 }

@@ -1,4 +1,4 @@
-// Separable convolution: norm, ReLU, depthwise k x k and pointwise 1 x 1 in one pass over the image.
+// Separable convolution: norm, ReLU, depthwise k x k and pointwise 1 x 1 in one pass.
 #pragma once
 
 #include <cstdint>

@@ -138,7 +138,9 @@ struct Ring {
     int filled;  // rows written so far
     int limit;   // rows of the image
 
-    inline __attribute__((always_inline)) float* slot(int number) const { return data + (long)(number % size) * row; }
+    inline __attribute__((always_inline)) float* slot(int number) const {
+        return data + (long)(number % size) * row;
+    }
     inline __attribute__((always_inline)) const float* read(int number) const {
         return number < 0 || number >= limit ? zeros : slot(number);
     }
@@ -171,8 +173,8 @@ static inline void fill_depthwise(const Layout& at, const float* depthwise, bool
     }
 }
 
-// Result rows first to end - 1, `to_row` apart; tap i of row p reads row p * stride + i * dilation -
-// padding of the ring.
+// Result rows first to end - 1, `to_row` apart; tap i of row p reads row
+// p * stride + i * dilation - padding of the ring.
 template <int K>
 static void convolve_band_as(const Layout& at, const Ring& ring, int first, int end,
                              const float* weights, float* to, long to_row) {
