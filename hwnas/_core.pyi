@@ -1,6 +1,6 @@
 """Types of the compiled core (`csrc/`), which cannot be read from the extension itself."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,3 +80,52 @@ def timing_statistics(
         ValueError: `N` is 0, lengths differ, or a time or `tolerance` is negative, NaN or
             infinite; the message names the operand, the position and the value.
     """
+
+# Kernels (csrc/cpu/kernels). Addresses are integers, 0 is null; the callers in kernels/_cpu_*.py
+# have checked dtype, layout and shape. A norm is a tuple (statistics, scale, shift, epsilon,
+# is_batch) or None, an upstream gradient (gradient, z, norm, sums, gate, relu): kernels/_arena.py.
+
+#: Largest window of a separable convolution.
+largest_kernel: int
+
+def isa() -> str:
+    """Return the instruction set that kernels run with: ``v2``, ``v3``, ``v4`` or ``plain``."""
+
+def arena_tensor(shape: tuple[int, ...], is_bytes: bool = False) -> Any:
+    """Return a DLPack capsule of an uninitialised float32 (or uint8) tensor in the arena.
+
+    Four dimensions are an image, NHWC in memory; everything else is in C order.
+
+    Raises:
+        ValueError: A side is negative, or there are more than five.
+        MemoryError: The system has no more.
+    """
+
+def arena_state() -> dict[str, int]:
+    """Return bytes `in_use`, `cached`, and the `peak` in use since `arena_reset_peak`."""
+
+def arena_reset_peak() -> None:
+    """Start a new peak from what is in use."""
+
+def arena_trim() -> None:
+    """Return kept blocks to the system."""
+
+def arena_poison(on: bool) -> None:
+    """Fill every block and workspace with NaN before it is handed out."""
+
+# Their operands are described beside their argument structs, csrc/cpu/kernels/*.h.
+def separable(*operands: Any) -> None: ...
+def separable_backward(*operands: Any) -> None: ...
+def pointwise(*operands: Any) -> None: ...
+def pointwise_backward(*operands: Any) -> None: ...
+def dense(*operands: Any) -> None: ...
+def dense_backward(*operands: Any) -> None: ...
+def sampled(*operands: Any) -> None: ...
+def sampled_backward(*operands: Any) -> None: ...
+def pool(*operands: Any) -> None: ...
+def pool_backward(*operands: Any) -> None: ...
+def combine(*operands: Any) -> None: ...
+def combine_backward(*operands: Any) -> None: ...
+def accumulate(*operands: Any) -> None: ...
+def rnn_cell(*operands: Any) -> None: ...
+def rnn_cell_backward(*operands: Any) -> None: ...

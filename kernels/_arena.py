@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
+from torch.utils.dlpack import from_dlpack
 
 from hwnas import _core
 
@@ -21,17 +21,17 @@ PackedUpstream = tuple[int, int, PackedNorm | None, int, float, bool]
 
 def image(n: int, c: int, h: int, w: int) -> Tensor:
     """Return an uninitialised float32 `[n, c, h, w]` tensor, channels_last, in the arena."""
-    return torch.from_dlpack(_core.arena_tensor((n, c, h, w)))
+    return from_dlpack(_core.arena_tensor((n, c, h, w)))
 
 
 def byte_image(n: int, c: int, h: int, w: int) -> Tensor:
     """Return an uninitialised uint8 `[n, c, h, w]` tensor, channels_last, in the arena."""
-    return torch.from_dlpack(_core.arena_tensor((n, c, h, w), True))
+    return from_dlpack(_core.arena_tensor((n, c, h, w), True))
 
 
 def flat(*shape: int) -> Tensor:
     """Return an uninitialised float32 tensor in C order (not of four dimensions)."""
-    return torch.from_dlpack(_core.arena_tensor(shape))
+    return from_dlpack(_core.arena_tensor(shape))
 
 
 def pack_norm(norm: Norm | None) -> PackedNorm | None:

@@ -84,7 +84,7 @@ class Count:
         return found
 
 
-class _Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Operators(TorchDispatchMode):
     """Counts operators that are neither views nor allocations."""
 
     def __init__(self) -> None:

@@ -20,7 +20,6 @@ the input, `H` of the state, `K` the number of nodes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 

@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kGranularity = 4096;
+constexpr std::size_t kSlack = std::size_t{64} << 20;
 constexpr int kSlots = 8;
 
 std::atomic<bool> poison{false};
@@ -68,7 +69,7 @@ class Arena {
         const std::size_t size = found->second;
         sizes_.erase(found);
         state_.in_use -= size;
-        if (state_.in_use + state_.cached + size > most_) {
+        if (state_.in_use + state_.cached + size > limit()) {
             release_other(size);
         }
         kept_[size].push_back(block);
@@ -92,6 +93,10 @@ class Arena {
     }
 
   private:
+    // Half more than was ever in use: sizes of one step do not fit into each other exactly, and
+    // giving a large block back only to ask for it again costs its page faults each time.
+    std::size_t limit() const noexcept { return most_ + most_ / 2 + kSlack; }
+
     void release_all() noexcept {
         for (auto& [size, blocks] : kept_) {
             for (void* const block : blocks) {
@@ -106,7 +111,7 @@ class Arena {
     void release_other(std::size_t size) noexcept {
         for (auto each = kept_.rbegin(); each != kept_.rend(); ++each) {
             auto& blocks = each->second;
-            while (!blocks.empty() && state_.in_use + state_.cached + size > most_) {
+            while (!blocks.empty() && state_.in_use + state_.cached + size > limit()) {
                 std::free(blocks.back());
                 blocks.pop_back();
                 state_.cached -= each->first;

@@ -16,7 +16,8 @@ struct ArenaState {
 // Throws std::bad_alloc when the system has no more.
 void* arena_take(std::size_t bytes);
 
-// Gives a block back. At most as much is kept as was ever in use at once.
+// Gives a block back. With what is in use, at most half more is kept than was ever in use at once
+// (and 64 MiB).
 void arena_give(void* block) noexcept;
 
 // Returns all kept blocks to the system.

@@ -98,7 +98,7 @@ class Trainer:
             used.update(self.store.trainable(graph))
             logits = run(graph, self.store, images, mode)
             loss = cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-            (loss / len(graphs)).backward()  # type: ignore[no-untyped-call]
+            (loss / len(graphs)).backward()
             total += loss.item()
             correct += int((logits.argmax(1) == labels).sum())
         parameters = list(used.values())

@@ -175,7 +175,7 @@ def launch(
             Launch(kernel, family, tuple(grid), tuple(args), meta, num_warps, num_stages, count)
         )
         return
-    with torch.cuda.device_of(on):  # type: ignore[no-untyped-call]
+    with torch.cuda.device_of(on):
         options = _options(family, num_warps, num_stages, torch.version.hip is None)
         kernel[tuple(grid)](*args, **meta, **options)
 

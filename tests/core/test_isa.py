@@ -34,7 +34,8 @@ def test_a_lower_level_can_be_asked_for(asked: str) -> None:
 def test_kernels_share_no_function_between_instruction_sets() -> None:
     """The linker would keep one copy, perhaps with instructions that another processor lacks."""
     root = Path(__file__).parents[2] / "build"
-    objects = [path for level in LEVELS for path in root.glob(f"*/**/hwnas_kernels_{level}.dir/**/*.o")]
+    folders = [f"*/**/hwnas_kernels_{level}.dir/**/*.o" for level in LEVELS]
+    objects = [path for folder in folders for path in root.glob(folder)]
     if not objects:
         pytest.skip("no build folder beside the tests")
     for path in objects:

@@ -15,7 +15,7 @@ from hwnas import kernels
 from hwnas.errors import HwnasError
 from hwnas.graph import BATCH, EVAL, TRAIN, TRAIN_SHARED, Graph, GraphBuilder, RunMode, Value
 from hwnas.graph.ops.mixed_op import Candidate
-from hwnas.graph.ops.pool import AvgPool, MaxPool
+from hwnas.graph.ops.pool import AvgPool
 from hwnas.graph.ops.pool_bn import PoolBn
 from hwnas.graph.ops.sep_conv import SepConv
 from hwnas.kernels.mixed_op import mixed_op
@@ -271,9 +271,7 @@ def test_the_same_number_of_threads_gives_the_same_bits(threads: int) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        first, second = (
-            outcome(graph, "cpu", torch.float32, BATCH, batch=9) for _ in range(2)
-        )
+        first, second = (outcome(graph, "cpu", torch.float32, BATCH, batch=9) for _ in range(2))
     finally:
         torch.set_num_threads(before)
     for name, value in first.items():
