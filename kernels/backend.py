@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from hwnas.kernels.plan import Plan
 
 
+#: Larger windows run by their expansion: the index of a max pool is a byte.
+LARGEST_KERNEL = 15
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A sliding window with padding ``dilation * (kernel - 1) // 2`` on each side.
@@ -122,7 +126,9 @@ class Backend(ABC):
 
     def offers(self, plan: Plan | None) -> bool:
         """Return whether all stages of a plan are there (of the recurrent cell: None)."""
-        return True
+        return plan is None or all(
+            branch.kernel % 2 == 1 and branch.kernel <= LARGEST_KERNEL for branch in plan.branches
+        )
 
     @abstractmethod
     def empty(self, like: Tensor, channels: int, height: int, width: int) -> Tensor:

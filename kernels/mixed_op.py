@@ -17,6 +17,7 @@ import torch
 from hwnas.errors import ShapeError, UserInputError
 from hwnas.kernels import stages
 from hwnas.kernels.backends import backend_named
+from hwnas.kernels.checks import check
 from hwnas.kernels.plan import Plan
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ def mixed_op(
         active = [True] * len(plan.branches)
         if gates is not None and gates.device.type == "cpu" and not torch.compiler.is_compiling():
             active = [value != 0 for value in gates.tolist()]
-    _check(plan, inputs, weights, statistics, gates, active)
     y, saved = torch.ops.hwnas.mixed_op(
         inputs, weights, statistics, gates, active, plan.text, backend
     )
@@ -84,29 +84,12 @@ def mixed_op(
     ]
 
 
-def _check(
-    plan: Plan,
-    inputs: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    statistics: Sequence[Tensor],
-    gates: Tensor | None,
-    active: Sequence[bool],
-) -> None:
-    expected = sum(branch.weight_count for branch in plan.branches)
-    if len(weights) != expected:
-        raise ShapeError(f"mixed_op: the plan has {expected} weights, got {len(weights)}")
-    norms = sum(branch.norm_count for branch in plan.branches)
-    if len(statistics) not in {0, norms}:
-        raise ShapeError(f"mixed_op: the plan has {norms} norms, got {len(statistics)} statistics")
-    count = len(plan.branches)
-    if (gates is not None and tuple(gates.shape) != (count,)) or len(active) != count:
-        raise ShapeError(f"mixed_op: {count} branches need as many gates and marks of activity")
-    if any(x.ndim != 4 for x in inputs):
-        raise ShapeError("mixed_op: inputs are [N, C, H, W]", "add the batch's dimension")
-
-
 def _channels_last(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [each.contiguous(memory_format=torch.channels_last) for each in tensors]
+
+
+def _contiguous(weights: Sequence[Tensor]) -> list[Tensor]:
+    return [each if each.ndim == 4 else each.contiguous() for each in weights]
 
 
 def _run(
@@ -118,11 +101,13 @@ def _run(
     plan: str,
     backend: str,
 ) -> tuple[Tensor, list[Tensor]]:
+    parsed = Plan.parse(plan)
+    check(parsed, inputs, weights, statistics, gates, active)
     return stages.forward(
         backend_named(backend),
-        Plan.parse(plan),
+        parsed,
         _channels_last(inputs),
-        weights,
+        _contiguous(weights),
         statistics,
         gates,
         active,
@@ -141,12 +126,16 @@ def _run_backward(
     plan: str,
     backend: str,
 ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    parsed = Plan.parse(plan)
+    shape = check(parsed, inputs, weights, statistics, gates, active)
+    if tuple(gradient.shape) != shape:
+        raise ShapeError(f"mixed_op: the gradient is {shape}, got {tuple(gradient.shape)}")
     return stages.backward(
         backend_named(backend),
-        Plan.parse(plan),
+        parsed,
         gradient.contiguous(memory_format=torch.channels_last),
         _channels_last(inputs),
-        weights,
+        _contiguous(weights),
         statistics,
         gates,
         saved,
@@ -254,9 +243,7 @@ class _MixedOp(torch.autograd.Function):
         images, weights, statistics, gates, saved = call.split(ctx.saved_tensors)
         plan = Plan.parse(call.plan)
         wanted = ctx.needs_input_grad[1 : 1 + call.inputs]
-        passed_on = [
-            w and _is_passed_on(plan, call.active, i, gates) for i, w in enumerate(wanted)
-        ]
+        passed_on = [w and _is_passed_on(plan, call.active, i, gates) for i, w in enumerate(wanted)]
         computed = [w and not p for w, p in zip(wanted, passed_on, strict=True)]
         operands = (gradient, images, weights, statistics, gates, saved, call.active, computed)
         # Without create_graph nothing can ask for a second derivative: no need to refuse one.

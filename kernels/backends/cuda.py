@@ -56,7 +56,7 @@ class CudaBackend(Backend):
     """
 
     name: ClassVar[str] = "cuda"
-    preference: ClassVar[int] = 0
+    preference: ClassVar[int] = 2
 
     def __init__(self, module: Any = None) -> None:
         self._given = module
@@ -93,8 +93,8 @@ class CudaBackend(Backend):
 
     def offers(self, plan: Plan | None) -> bool:
         """Return whether all stages of a plan are there (of the recurrent cell: None)."""
-        if plan is None:
-            return True
+        if plan is None or not super().offers(plan):
+            return plan is None
         stages = {_STAGE_OF.get(branch.kind, branch.kind) for branch in plan.branches}
         return all(self.offers_stage(stage) for stage in stages)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hwnas import kernels
-from hwnas.errors import HwnasError
+from hwnas.errors import HwnasError, ShapeError
 from hwnas.graph import BATCH, EVAL, TRAIN, TRAIN_SHARED, Graph, GraphBuilder, RunMode, Value
 from hwnas.graph.ops.mixed_op import Candidate
 from hwnas.graph.ops.pool import AvgPool
@@ -352,3 +352,41 @@ def test_few_activations_are_kept() -> None:
     """Input, z of both stages and the result: 4, of which the input is the caller's."""
     assert live_activations("cpu") - 1 <= 3.2
     assert live_activations("reference") > 7
+
+
+@pytest.mark.parametrize(
+    ("place", "shape", "message"),
+    [
+        (0, (5, 1, 3, 3), "depthwise"),
+        (1, (4, 5, 1, 1), "pointwise"),
+        (2, (3,), "scale"),
+        (7, (1,), "shift"),
+    ],
+)
+def test_a_weight_that_does_not_fit_is_refused(
+    place: int, shape: tuple[int, ...], message: str
+) -> None:
+    """The kernels would read behind its end."""
+    inputs, weights = operands(PLANS["separable"])
+    weights[place] = torch.zeros(shape)
+    with pytest.raises(ShapeError, match=message):
+        mixed_op(PLANS["separable"], inputs, weights, backend="cpu")
+
+
+def test_operands_of_another_type_are_refused() -> None:
+    inputs, weights = operands(PLANS["separable"])
+    weights[1] = weights[1].double()
+    with pytest.raises(ShapeError, match="weight 1 is torch.float64"):
+        mixed_op(PLANS["separable"], inputs, weights, backend="cpu")
+
+
+@pytest.mark.parametrize("kernel", [2, 4, 17])
+def test_windows_that_no_kernel_takes_run_by_their_expansion(kernel: int) -> None:
+    g = GraphBuilder((3, 20, 20))
+    graph = g.finish(
+        g.max_pool(g.conv_bn(g.input, channels=4, kernel=kernel, weights="a"), kernel=kernel)
+    )
+    found = outcome(graph, "cpu", torch.float32, TRAIN)
+    expected = outcome(graph, "reference", torch.float32, TRAIN)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4)

@@ -36,8 +36,6 @@ class _Pool(Primitive):
         from hwnas.kernels.form import Form
         from hwnas.kernels.plan import Branch, BranchKind, Plan
 
-        if self.kernel % 2 == 0:
-            return None
         kind: BranchKind = "max_pool" if isinstance(self, MaxPool) else "avg_pool"
         branch = Branch(kind, kernel=self.kernel, stride=self.stride, has_norm=False)
         return Form(Plan((branch,)), ())

@@ -42,8 +42,6 @@ class PoolBn(Composite):
         from hwnas.kernels.form import Form
         from hwnas.kernels.plan import Branch, Plan
 
-        if self.kernel % 2 == 0:
-            return None
         branch = Branch(
             "max_pool" if self.pool == "max" else "avg_pool", kernel=self.kernel, stride=self.stride
         )
