@@ -135,6 +135,7 @@ def cases() -> list[Case]:
         two_cores(Cells(1000, 64), is_slow=True),
         speed(MicroStep(), {CHANNELS_LAST: 3}, is_slow=True),
         speed(LanguageStep(), {EAGER: 1.8}, is_slow=True),
+        speed(LanguageStep(words=65), {EAGER: 1.8}, is_slow=True),
     ]
 
 

@@ -40,16 +40,17 @@ def check(
     if (gates is not None and tuple(gates.shape) != (count,)) or len(active) != count:
         raise ShapeError(f"mixed_op: {count} branches need as many gates and marks of activity")
     shapes = [tuple(tuple(each.shape) for each in group) for group in (inputs, weights, statistics)]
-    return _check_shapes(plan, *shapes)
+    return _check_shapes(plan.text, *shapes)
 
 
 @functools.lru_cache(maxsize=8192)
 def _check_shapes(
-    plan: Plan,
+    text: str,
     inputs: tuple[Shape, ...],
     weights: tuple[Shape, ...],
     statistics: tuple[Shape, ...],
 ) -> Shape:
+    plan = Plan.parse(text)
     _require(all(len(shape) == 4 for shape in inputs), f"inputs are [N, C, H, W], got {inputs}")
     expected = sum(branch.weight_count for branch in plan.branches)
     _require(len(weights) == expected, f"the plan has {expected} weights, got {len(weights)}")
@@ -57,7 +58,7 @@ def _check_shapes(
     given = len(statistics)
     _require(given in {0, norms}, f"the plan has {norms} norms, got {given} statistics")
     results = set()
-    places = zip(plan.branches, plan.weight_slices(), plan.norm_slices(), strict=True)
+    places = zip(plan.branches, plan.weight_slices, plan.norm_slices, strict=True)
     for branch, at_weights, at_norms in places:
         _require(
             all(0 <= i < len(inputs) for i in branch.inputs),

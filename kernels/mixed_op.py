@@ -166,7 +166,7 @@ def _fake(
     parsed = Plan.parse(plan)
     saved: list[Tensor] = []
     for number, (branch, at) in enumerate(
-        zip(parsed.branches, parsed.weight_slices(), strict=True)
+        zip(parsed.branches, parsed.weight_slices, strict=True)
     ):
         if not active[number]:
             continue
@@ -201,7 +201,7 @@ def _fake_backward(
 
 
 def _of_active(plan: str, active: Sequence[bool], weights: Sequence[Any]) -> list[Any]:
-    slices = Plan.parse(plan).weight_slices()
+    slices = Plan.parse(plan).weight_slices
     return [
         each
         for at, is_active in zip(slices, active, strict=True)
@@ -257,7 +257,7 @@ class _MixedOp(torch.autograd.Function):
         for p, c in zip(passed_on, computed, strict=True):
             result.append(gradient if p else next(found) if c else None)
         rest = iter(d_weights)
-        for at, is_active in zip(plan.weight_slices(), call.active, strict=True):
+        for at, is_active in zip(plan.weight_slices, call.active, strict=True):
             result += [next(rest) if is_active else None for _ in range(at.start, at.stop)]
         result += [None] * call.statistics
         return (*result, d_gates) if call.has_gates else tuple(result)

@@ -80,7 +80,7 @@ class Branch:
         return window.size(height), window.size(width)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """The branches of one fused op; every active one gives the same shape.
 
@@ -90,28 +90,25 @@ class Plan:
 
     branches: tuple[Branch, ...]
 
-    @property
+    @functools.cached_property
     def text(self) -> str:
         """The plan as JSON: what a `torch.library` schema can carry."""
-        return _text(self)
+        return json.dumps([asdict(branch) for branch in self.branches], separators=(",", ":"))
 
     @staticmethod
     def parse(text: str) -> Plan:
         """Return the plan that `text` came from."""
         return _parse(text)
 
+    @functools.cached_property
     def weight_slices(self) -> Sequence[slice]:
-        """Return where each branch's weights lie in the flat list of all."""
+        """Where each branch's weights lie in the flat list of all."""
         return _slices([branch.weight_count for branch in self.branches])
 
+    @functools.cached_property
     def norm_slices(self) -> Sequence[slice]:
-        """Return where each branch's statistics lie in the flat list of all."""
+        """Where each branch's statistics lie in the flat list of all."""
         return _slices([branch.norm_count for branch in self.branches])
-
-
-@functools.lru_cache(maxsize=4096)
-def _text(plan: Plan) -> str:
-    return json.dumps([asdict(branch) for branch in plan.branches], separators=(",", ":"))
 
 
 @functools.lru_cache(maxsize=4096)

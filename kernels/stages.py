@@ -45,7 +45,7 @@ def forward(
     saved: list[Tensor] = []
     relu = False
     needs_z = gates is not None
-    places = zip(plan.branches, plan.weight_slices(), plan.norm_slices(), strict=True)
+    places = zip(plan.branches, plan.weight_slices, plan.norm_slices, strict=True)
     for number, (branch, at_weights, at_norms) in enumerate(places):
         if not active[number]:
             continue
@@ -230,7 +230,7 @@ def _read_tape(
     """Give each active branch back what `_branch_forward` saved, in the same order."""
     rest = iter(saved)
     tape = []
-    places = zip(plan.branches, plan.weight_slices(), plan.norm_slices(), strict=True)
+    places = zip(plan.branches, plan.weight_slices, plan.norm_slices, strict=True)
     for number, (branch, at_weights, at_norms) in enumerate(places):
         if not active[number]:
             continue

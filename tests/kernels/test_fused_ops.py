@@ -376,7 +376,7 @@ def test_a_weight_that_does_not_fit_is_refused(
 def test_operands_of_another_type_are_refused() -> None:
     inputs, weights = operands(PLANS["separable"])
     weights[1] = weights[1].double()
-    with pytest.raises(ShapeError, match="weight 1 is torch.float64"):
+    with pytest.raises(ShapeError, match=r"weight 1 is torch\.float64"):
         mixed_op(PLANS["separable"], inputs, weights, backend="cpu")
 
 
