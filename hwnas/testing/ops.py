@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from hwnas import kernels
 from hwnas.export.onnx import to_onnx
 from hwnas.export.verify import parity
 from hwnas.graph import BATCH, EVAL, Graph, GraphBuilder, Primitive, Shape
@@ -67,7 +68,7 @@ class OpSuite:
         """PyTorch counts two FLOPs for a multiply-accumulate."""
         for case in self.cases:
             graph, store = graph_of(case), WeightStore(0)
-            with FlopCounterMode(display=False) as counter:
+            with kernels.use("reference"), FlopCounterMode(display=False) as counter:
                 run(graph, store, torch.randn(1, *graph.input_shape), EVAL)
             assert counter.get_total_flops() == 2 * macs(graph), case
 

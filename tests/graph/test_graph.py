@@ -3,6 +3,7 @@ import pytest
 import torch
 from onnx import numpy_helper, shape_inference
 
+from hwnas import kernels
 from hwnas.errors import ShapeError, UserInputError
 from hwnas.export.onnx import to_onnx
 from hwnas.graph import EVAL, TRAIN, GraphBuilder
@@ -58,7 +59,7 @@ def test_counts_agree_with_hooks_on_the_pytorch_calls():
     seen = []
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
+    with kernels.use("reference"), FlopCounterMode(display=False) as counter:
         run(graph, store, torch.randn(1, 3, 16, 16), EVAL)
     seen.append(counter.get_total_flops())
     assert seen == [2 * macs(graph)]
