@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import pytest
 import torch
@@ -14,21 +15,30 @@ from hwnas.testing.kernels import ON_CPU, Operands, assert_as_exact_as_pytorch, 
 
 DTYPES = {"cpu": (torch.float32,), "triton": (torch.float32, torch.float16)}
 NORMS = ("none", "batch", "eval")
+Case: TypeAlias = tuple[Any, ...]
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # the interpreter's numpy
 
 
-def backends() -> Any:
-    return pytest.mark.parametrize(
-        ("name", "dtype"),
-        [(name, dtype) for name in ON_CPU for dtype in DTYPES[name]],
-        ids=lambda value: str(value).removeprefix("torch."),
-    )
+def backends(cases: Sequence[Case]) -> pytest.MarkDecorator:
+    """Each backend and dtype with each case that it can run in a test's time.
+
+    Triton's interpreter takes up to 50 ms a program: it gets the small cases only.
+    """
+    found = []
+    for name, case in itertools.product(ON_CPU, cases):
+        if name == "triton" and largest(case) > 18:
+            continue
+        for dtype in DTYPES[name]:
+            # Half precision runs the same code as float32: once in a while is enough.
+            marks = [pytest.mark.slow] if dtype == torch.float16 else []
+            label = f"{name}-{str(dtype).removeprefix('torch.')}-{case}"
+            found.append(pytest.param(name, dtype, case, marks=marks, id=label))
+    return pytest.mark.parametrize(("name", "dtype", "case"), found)
 
 
-def is_small(name: str, *sizes: int) -> bool:
-    """Triton's interpreter takes 50 ms a program: it gets the small cases only."""
-    return name != "triton" or all(size <= 18 for size in sizes)
+def largest(case: Case) -> int:
+    return max(max(each) if isinstance(each, tuple) else each for each in case)
 
 
 def target(x: Tensor, accumulate: bool) -> Tensor:
@@ -52,14 +62,11 @@ SEPARABLE = [
 ]
 
 
-@backends()
-@pytest.mark.parametrize("case", SEPARABLE, ids=str)
+@backends(SEPARABLE)
 @pytest.mark.parametrize("norm", NORMS)
-def test_separable(name: str, dtype: torch.dtype, case: tuple[int, ...], norm: str) -> None:
+def test_separable(name: str, dtype: torch.dtype, case: Case, norm: str) -> None:
     backend = ready(name)
     n, c, d, h, w, k, stride, dilation = case
-    if not is_small(name, c, d, h, w):
-        pytest.skip("too large for Triton's interpreter")
     make = Operands(1, dtype)
     x = make.image(n, c, h, w)
     operands = (x, make.norm(x, norm), make.vector(c, 1, k, k), make.vector(d, c, 1, 1))
@@ -70,16 +77,13 @@ def test_separable(name: str, dtype: torch.dtype, case: tuple[int, ...], norm: s
     assert_as_exact_as_pytorch(run, backend, operands, ["z", "statistics"])
 
 
-@backends()
-@pytest.mark.parametrize("case", SEPARABLE, ids=str)
+@backends(SEPARABLE)
 @pytest.mark.parametrize(("norm", "after"), list(itertools.product(NORMS, NORMS)))
 def test_separable_backward(
-    name: str, dtype: torch.dtype, case: tuple[int, ...], norm: str, after: str
+    name: str, dtype: torch.dtype, case: Case, norm: str, after: str
 ) -> None:
     backend = ready(name)
     n, c, d, h, w, k, stride, dilation = case
-    if not is_small(name, c, d, h, w) or (name == "triton" and norm != after):
-        pytest.skip("too large for Triton's interpreter")
     make, window = Operands(2, dtype), Window(k, stride, dilation)
     x = make.image(n, c, h, w)
     z = make.image(n, d, window.size(h), window.size(w))
@@ -111,14 +115,11 @@ CONV = [
 ]
 
 
-@backends()
-@pytest.mark.parametrize("case", CONV, ids=str)
+@backends(CONV)
 @pytest.mark.parametrize("relu", [True, False])
-def test_conv(name: str, dtype: torch.dtype, case: tuple[Any, ...], relu: bool) -> None:
+def test_conv(name: str, dtype: torch.dtype, case: Case, relu: bool) -> None:
     backend = ready(name)
     n, channels, d, h, w, k, stride = case
-    if not is_small(name, *channels, h, w):
-        pytest.skip("too large for Triton's interpreter")
     make, window = Operands(3, dtype), Window(k, stride)
     xs = [make.image(n, c, h, w) for c in channels]
     weight = make.vector(d, sum(channels), k, k)
@@ -130,17 +131,12 @@ def test_conv(name: str, dtype: torch.dtype, case: tuple[Any, ...], relu: bool) 
     )
 
 
-@backends()
-@pytest.mark.parametrize("case", CONV, ids=str)
+@backends(CONV)
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("after", NORMS)
-def test_conv_backward(
-    name: str, dtype: torch.dtype, case: tuple[Any, ...], relu: bool, after: str
-) -> None:
+def test_conv_backward(name: str, dtype: torch.dtype, case: Case, relu: bool, after: str) -> None:
     backend = ready(name)
     n, channels, d, h, w, k, stride = case
-    if not is_small(name, *channels, h, w):
-        pytest.skip("too large for Triton's interpreter")
     make, window = Operands(4, dtype), Window(k, stride)
     xs = [make.image(n, c, h, w) for c in channels]
     z = make.image(n, d, window.size(h), window.size(w))
@@ -166,17 +162,12 @@ REDUCTION = [
 ]
 
 
-@backends()
-@pytest.mark.parametrize("case", REDUCTION, ids=str)
+@backends(REDUCTION)
 @pytest.mark.parametrize("relu", [True, False])
 @pytest.mark.parametrize("after", NORMS)
-def test_reduction(
-    name: str, dtype: torch.dtype, case: tuple[int, ...], relu: bool, after: str
-) -> None:
+def test_reduction(name: str, dtype: torch.dtype, case: Case, relu: bool, after: str) -> None:
     backend = ready(name)
     n, c, d, h, w = case
-    if not is_small(name, c, h, w):
-        pytest.skip("too large for Triton's interpreter")
     make = Operands(5, dtype)
     x = make.image(n, c, h, w)
     weights = (make.vector(d // 2, c, 1, 1), make.vector(d // 2, c, 1, 1))
@@ -202,17 +193,12 @@ POOL = [
 ]
 
 
-@backends()
-@pytest.mark.parametrize("case", POOL, ids=str)
+@backends(POOL)
 @pytest.mark.parametrize("is_max", [True, False])
 @pytest.mark.parametrize("after", NORMS)
-def test_pool(
-    name: str, dtype: torch.dtype, case: tuple[int, ...], is_max: bool, after: str
-) -> None:
+def test_pool(name: str, dtype: torch.dtype, case: Case, is_max: bool, after: str) -> None:
     backend = ready(name)
     n, c, h, w, k, stride = case
-    if not is_small(name, c, h, w):
-        pytest.skip("too large for Triton's interpreter")
     make, window = Operands(6, dtype), Window(k, stride)
     x = make.image(n, c, h, w)
     z = make.image(n, c, window.size(h), window.size(w))
@@ -248,22 +234,19 @@ def test_the_first_of_equal_maxima_gets_the_gradient(name: str) -> None:
     torch.testing.assert_close(dx, leaf.grad)
 
 
-@backends()
-@pytest.mark.parametrize("channels", [1, 3, 16, 17, 20, 63])
+@backends([(1,), (3,), (16,), (17,), (20,), (63,)])
 @pytest.mark.parametrize("kinds", [("batch",), ("none", "batch"), ("batch", "eval", "none") * 3])
 @pytest.mark.parametrize(("gated", "relu"), [(False, False), (True, False), (False, True)])
 def test_combine(
     name: str,
     dtype: torch.dtype,
-    channels: int,
+    case: Case,
     kinds: tuple[str, ...],
     gated: bool,
     relu: bool,
 ) -> None:
     backend = ready(name)
-    make = Operands(7, dtype)
-    if name == "triton" and channels not in {3, 16}:
-        pytest.skip("too many for Triton's interpreter")
+    make, (channels,) = Operands(7, dtype), case
     zs = [make.image(2, channels, 5, 3) for _ in kinds]
     norms = [make.norm(z, kind) for z, kind in zip(zs, kinds, strict=True)]
     gates = make.vector(len(kinds)) if gated else None
@@ -275,12 +258,12 @@ def test_combine(
     assert_as_exact_as_pytorch(run, backend, operands, ["y", "sums"])
 
 
-@backends()
+@backends([(2, 13, 3, 5)])
 @pytest.mark.parametrize("kind", NORMS)
 @pytest.mark.parametrize("accumulate", [True, False])
-def test_accumulate(name: str, dtype: torch.dtype, kind: str, accumulate: bool) -> None:
+def test_accumulate(name: str, dtype: torch.dtype, case: Case, kind: str, accumulate: bool) -> None:
     backend, make = ready(name), Operands(8, dtype)
-    z = make.image(2, 13, 3, 5)
+    z = make.image(*case)
     operands = (make.upstream(z, kind, gated=True), target(z, accumulate))
 
     def run(backend: Backend, o: Any) -> Any:
