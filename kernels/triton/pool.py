@@ -165,7 +165,7 @@ def _pool_backward(
     centred = tl.zeros([BH * BW, BC], tl.float32)
     number = tl.zeros([BH * BW, BC if IS_MAX else 1], tl.float32)
     # How many taps there are is not told to the compiler: it would unroll, and spill.
-    for tap in range(taps):
+    for tap in tl.range(0, taps, disable_licm=True):
         row = h + DILATION * (K - 1) // 2 - tap // K * DILATION
         column = w + DILATION * (K - 1) // 2 - tap % K * DILATION
         p = row // STRIDE
@@ -195,8 +195,11 @@ def _pool_backward(
         if not IS_WIDE:
             mean = tl.load(statistics + c, mask=c_inside, other=0.0)
             centred -= number * mean[None, :]
+        # Barriers keep the compiler from loading all vectors of channels before it uses one.
+        tl.debug_barrier()
         first = tl.load(sums + c, mask=c_inside, other=0.0) * inverse_count
         total -= number * first[None, :]
+        tl.debug_barrier()
         _, inverse, factor = norm_slope(statistics, scale, c, c_inside, channels, epsilon)
         second = tl.load(sums + channels + c, mask=c_inside, other=0.0) * inverse_count
         total -= centred * (inverse * second)[None, :]

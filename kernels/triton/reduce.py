@@ -83,7 +83,7 @@ def merge_statistics(partial: Tensor, counts: Tensor) -> Tensor:
         num_warps=8,
         num_stages=1,
         traffic=lambda: _once(partial, counts, statistics),
-        PARTS=power_of_two(parts, 1, 128),
+        PARTS=power_of_two(parts, 1, 64),
         BD=block,
     )
     return statistics

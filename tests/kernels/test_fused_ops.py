@@ -120,8 +120,14 @@ def outcome(
     return {name: value for name, value in found.items() if value is not None}
 
 
-@pytest.mark.parametrize("name", ["cpu", "triton"])
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(
+    ("name", "op"),
+    [
+        pytest.param(name, op, marks=[pytest.mark.slow] * (name == "triton" and "mixed" in op))
+        for name in ("cpu", "triton")
+        for op in OPS
+    ],
+)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_fused_op_is_its_expansion(name: str, op: str, mode: str) -> None:
     """Value, all gradients and running statistics, with at most twice PyTorch's own error."""
