@@ -72,6 +72,8 @@ def chosen(device: torch.device, dtype: torch.dtype) -> Backend | None:
 def use(name: str | None) -> Iterator[None]:
     """Force a backend inside a ``with`` block; None leaves the choice to hwnas.
 
+    The choice is this thread's: threads that are started inside do not inherit it.
+
     Raises:
         UserInputError: `name` is no backend.
         KernelUnavailable: The backend cannot run here.

@@ -33,6 +33,9 @@ TARGETS: Mapping[str, tuple[str, Any]] = {
 STATIC_SHARED = 48 * 1024
 SHARED_LIMIT: Mapping[str, int] = {"sm_80": 163 * 1024, "sm_90": 227 * 1024}
 
+#: Arguments that point to a convolution's weights.
+_WEIGHTS = {"weight", "weight_odd", "depthwise"}
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -130,13 +133,11 @@ def large_arguments(launch: Launch) -> set[str]:
     """
     import torch
 
-    def is_strided(value: torch.Tensor) -> bool:
-        return value.dim() == 4 and not value.is_contiguous(memory_format=torch.channels_last)
-
+    strided = _WEIGHTS if launch.meta.get("K", 1) > 1 else set()
     sizes = {
         name: value.numel() * value.element_size()
         for name, value in _flat(zip(launch.kernel.arg_names, launch.args, strict=False))
-        if isinstance(value, torch.Tensor) and not is_strided(value)
+        if isinstance(value, torch.Tensor) and name not in strided
     }
     largest = max(sizes.values())
     return {name for name, size in sizes.items() if size * 64 >= largest}

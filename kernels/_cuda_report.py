@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -68,6 +69,9 @@ def rows(archs: Sequence[str] = _ARCHS) -> list[Row] | None:
 
     Kernels of ragged channel counts are named ``..._ragged``: their rows are not made of whole
     16-byte packs, so no access can be 128 bits wide, and `widths` is left empty.
+
+    Raises:
+        RuntimeError: A kernel does not compile, or not without a warning.
     """
     folder = _ROOT / "csrc" / "cuda"
     nvcc = shutil.which("nvcc")
@@ -94,10 +98,10 @@ def _rows_of(nvcc: str, source: Path, arch: str) -> Iterator[Row]:
     tools = _tools()
     assert tools is not None
     with tempfile.TemporaryDirectory() as folder:
-        cubin, ptx = Path(folder) / "k.cubin", Path(folder) / "k.ptx"
-        command = [nvcc, "-std=c++17", "-O3", f"-arch={arch}", f"-I{_ROOT / 'csrc'}", str(source)]
-        _run([*command, "-ptx", "-o", str(ptx)])
-        _run([*command, "-cubin", "-o", str(cubin)])
+        cubin, ptx = Path(folder) / "k.cubin", Path(folder) / f"{source.stem}.ptx"
+        command = [nvcc, "-std=c++17", "-O3", f"-arch={arch}", "-Werror=all-warnings"]
+        command += [f"-I{_ROOT / 'csrc'}", "--keep", f"--keep-dir={folder}"]
+        _run([*command, "-cubin", str(source), "-o", str(cubin)])
         usage = _run([str(tools / "cuobjdump"), "--dump-resource-usage", str(cubin)])
         sass = _run([str(tools / "nvdisasm"), "-c", str(cubin)])
         entries = _ptx_entries(ptx.read_text(encoding="utf-8"))
@@ -156,4 +160,7 @@ def _sass_bodies(sass: str) -> dict[str, str]:
 
 
 def _run(command: list[str]) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout

@@ -84,7 +84,7 @@ def _check_branch(
         own = weights[stage * branch.weights_per_stage :][: branch.weights_per_stage]
         if branch.kind == "separable":
             _expect(branch, "depthwise", own[0], (channels, 1, k, k))
-            _expect(branch, "pointwise", own[1], (own[1][0], channels, 1, 1))
+            _expect(branch, "pointwise", own[1], (weights[1][0], channels, 1, 1))
             channels = own[1][0]
         elif branch.kind == "conv":
             _require(len(xs) == 1 or k == 1, "a conv of several inputs has a 1x1 kernel")

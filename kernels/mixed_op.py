@@ -23,6 +23,8 @@ from hwnas.kernels.plan import Plan
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from hwnas.kernels.backend import Backend
+
 _LIBRARY = torch.library.Library("hwnas", "FRAGMENT")
 _LIBRARY.define(
     "mixed_op(Tensor[] inputs, Tensor[] weights, Tensor[] statistics, Tensor? gates, "
@@ -68,9 +70,7 @@ def mixed_op(
         branch that is not active; nothing where `statistics` are given).
     """
     if active is None:
-        active = [True] * len(plan.branches)
-        if gates is not None and gates.device.type == "cpu" and not torch.compiler.is_compiling():
-            active = [value != 0 for value in gates.tolist()]
+        active = [True] * len(plan.branches) if gates is None else active_branches(gates)
     y, saved = torch.ops.hwnas.mixed_op(
         inputs, weights, statistics, gates, active, plan.text, backend
     )
@@ -84,8 +84,45 @@ def mixed_op(
     ]
 
 
+def active_branches(gates: Tensor) -> list[bool]:
+    """Return which branches take part: those whose gate is not exactly zero.
+
+    Gates on a GPU are not read, because that would wait for the device, nor are those of a traced
+    call: there all branches take part, and a gate of zero has a gradient.
+    """
+    if gates.device.type != "cpu" or torch.compiler.is_compiling():
+        return [True] * gates.numel()
+    return [value != 0 for value in gates.tolist()]
+
+
 def _channels_last(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [each.contiguous(memory_format=torch.channels_last) for each in tensors]
+
+
+def _laid_out(tensor: Tensor) -> Tensor:
+    if tensor.ndim == 4:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    return tensor.contiguous()
+
+
+def _wide(statistics: Sequence[Tensor], x: Tensor) -> list[Tensor]:
+    return [each.to(x.device, stages.wide(x.dtype)).contiguous() for each in statistics]
+
+
+def _taking(name: str, plan: Plan, x: Tensor) -> Backend:
+    """Return the backend; kernels get addresses, so it must take what lies there.
+
+    Raises:
+        UserInputError: It does not.
+    """
+    backend = backend_named(name)
+    if not (backend.offers(plan) and (backend.accepts(x.device, x.dtype) or x.is_meta)):
+        kinds = ", ".join(f"{each.kind} {each.kernel}x{each.kernel}" for each in plan.branches)
+        raise UserInputError(
+            f"the kernel backend {name!r} does not take {kinds} in {x.dtype} on {x.device}",
+            "leave the choice to hwnas: hwnas.kernels.chosen(device, dtype)",
+        )
+    return backend
 
 
 def _contiguous(weights: Sequence[Tensor]) -> list[Tensor]:
@@ -104,11 +141,11 @@ def _run(
     parsed = Plan.parse(plan)
     check(parsed, inputs, weights, statistics, gates, active)
     return stages.forward(
-        backend_named(backend),
+        _taking(backend, parsed, inputs[0]),
         parsed,
         _channels_last(inputs),
         _contiguous(weights),
-        statistics,
+        _wide(statistics, inputs[0]),
         gates,
         active,
     )
@@ -131,14 +168,15 @@ def _run_backward(
     if tuple(gradient.shape) != shape:
         raise ShapeError(f"mixed_op: the gradient is {shape}, got {tuple(gradient.shape)}")
     return stages.backward(
-        backend_named(backend),
+        _taking(backend, parsed, inputs[0]),
         parsed,
         gradient.contiguous(memory_format=torch.channels_last),
         _channels_last(inputs),
         _contiguous(weights),
-        statistics,
+        _wide(statistics, inputs[0]),
         gates,
-        saved,
+        # Hooks on saved tensors (offloading, compression) may hand back another layout.
+        [_laid_out(each) for each in saved],
         active,
         wanted,
     )
@@ -165,9 +203,7 @@ def _fake(
     """Shapes of what `stages.forward` returns."""
     parsed = Plan.parse(plan)
     saved: list[Tensor] = []
-    for number, (branch, at) in enumerate(
-        zip(parsed.branches, parsed.weight_slices, strict=True)
-    ):
+    for number, (branch, at) in enumerate(zip(parsed.branches, parsed.weight_slices, strict=True)):
         if not active[number]:
             continue
         for _ in range(branch.stages):
@@ -196,7 +232,7 @@ def _fake_backward(
     d_inputs = [
         _fake_image(x, x.shape) for x, is_wanted in zip(inputs, wanted, strict=True) if is_wanted
     ]
-    d_weights = [torch.empty_like(each) for each in _of_active(plan, active, weights)]
+    d_weights = [each.new_empty(each.shape) for each in _of_active(plan, active, weights)]
     return d_inputs, d_weights, gradient.new_empty(0) if gates is None else torch.empty_like(gates)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from hwnas.errors import ShapeError
 from hwnas.kernels.backend import Window
 
 #: What a branch does. `identity` passes its input on.
@@ -44,6 +45,11 @@ class Branch:
     relu_after: bool = False
     has_norm: bool = True
     epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Refuse what no stage does."""
+        if not self.has_norm and (self.relu_after or self.stages > 1):
+            raise ShapeError(f"{self.kind}: stages and a ReLU behind them need a norm")
 
     @property
     def weights_per_stage(self) -> int:
@@ -89,6 +95,11 @@ class Plan:
     """
 
     branches: tuple[Branch, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what `combine` does not do."""
+        if len(self.branches) > 1 and any(branch.relu_after for branch in self.branches):
+            raise ShapeError("a sum of several branches rectifies none of them")
 
     @functools.cached_property
     def text(self) -> str:

@@ -110,7 +110,9 @@ def backward(
         if gates is not None:
             chosen = [each.number for each in tape]
             gated = sums * _chosen(gates, chosen).view(-1, 1, 1)
-            dgates[chosen] = _gate_gradients(sums, [each.norms[-1] for each in tape]).to(dgates)
+            found = _gate_gradients(sums, [each.norms[-1] for each in tape])
+            for number, value in zip(chosen, found, strict=True):
+                dgates[number] = value
     for place, each in enumerate(tape):
         norm = each.norms[-1]
         own = None if sums is None or norm is None else sums[place]
@@ -332,13 +334,24 @@ def _owned(dweights: list[Tensor], tape: Sequence[_Taped]) -> list[Tensor]:
     a launch.
     """
     weights = [weight for each in tape for weight in each.weights]
-    views = [i for i, each in enumerate(dweights) if each._is_view()]
+    views = _places_of_norms(tape)
     if views:
         copies = [torch.empty_like(weights[i]) for i in views]
         torch._foreach_copy_(copies, [dweights[i] for i in views])
         for i, copy in zip(views, copies, strict=True):
             dweights[i] = copy
     return dweights
+
+
+def _places_of_norms(tape: Sequence[_Taped]) -> list[int]:
+    """Return where the scales and shifts are among the weights of the active branches."""
+    places, start = [], 0
+    for each in tape:
+        step = each.branch.weights_per_stage
+        for end in range(start + step, start + len(each.weights) + 1, max(1, step)):
+            places += [end - 2, end - 1] if each.branch.has_norm else []
+        start += len(each.weights)
+    return places
 
 
 def _gate_gradients(sums: Tensor, norms: Sequence[Norm | None]) -> Tensor:
@@ -352,7 +365,8 @@ def _gate_gradients(sums: Tensor, norms: Sequence[Norm | None]) -> Tensor:
 
 
 def _chosen(gates: Tensor, chosen: Sequence[int]) -> Tensor:
-    return gates if len(chosen) == gates.numel() else gates[list(chosen)]
+    # Stacked, not indexed by a list: that would copy an index to the device, and wait for it.
+    return gates if len(chosen) == gates.numel() else torch.stack([gates[i] for i in chosen])
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:

@@ -38,6 +38,8 @@ def run(graph: Graph, store: WeightStore, x: torch.Tensor, mode: RunMode = EVAL)
         `[N, classes]` logits.
     """
     backend = kernels.chosen(x.device, x.dtype)
+    if torch.is_autocast_enabled(x.device.type):
+        backend = None  # autocast decides types inside PyTorch's ops
     x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
     if backend is None:
         return _run_primitives(graph, store, x, mode)
@@ -98,6 +100,8 @@ def _run_fused(
     weights: Mapping[str, torch.Tensor],
     mode: RunMode,
 ) -> torch.Tensor:
+    if form.norms and mode.batch_statistics:
+        _refuse_single_values(form, inputs)
     own = [
         weights[names[0]]
         if len(names) == 1
@@ -123,6 +127,17 @@ def _run_fused(
     return y
 
 
+def _refuse_single_values(form: Form, inputs: Sequence[torch.Tensor]) -> None:
+    """Refuse what PyTorch's batch norm refuses: one value has no variance."""
+    n, _, height, width = inputs[0].shape
+    p, q = form.plan.branches[0].size(height, width)
+    if n * p * q == 1:
+        raise ValueError(
+            "Expected more than 1 value per channel when training, got a batch of 1 image whose "
+            f"features are {p}x{q}"
+        )
+
+
 @torch.no_grad()
 def _follow(
     form: Form,
@@ -133,6 +148,8 @@ def _follow(
 ) -> None:
     """Move running statistics towards the batch's, the variance unbiased, as PyTorch does."""
     count = y.numel() // max(1, y.shape[1])  # stages after the first keep the size of the first
+    if not count:
+        return
     unbiased = count / max(1, count - 1)
     for norm, statistics in zip(form.norms, found, strict=True):
         if statistics is None:

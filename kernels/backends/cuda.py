@@ -38,6 +38,19 @@ def _compiled() -> Any:
 
 
 @functools.cache
+def _fits(module: Any, window: Window) -> bool:
+    """Return whether a separable stage's blocks fit into shared memory for any operands."""
+    # float32 and more than 16 channels take most, and the smallest tile is that of one pixel.
+    sizes = (1, 64, 1, 1, 64, 1, 1, window.kernel, window.stride, window.dilation)
+    try:
+        module.separable_workspace("float32", sizes)
+        module.separable_backward_workspace("float32", sizes)
+    except ValueError:
+        return False
+    return True
+
+
+@functools.cache
 def _triton() -> Backend | None:
     """Return the Triton backend, or None where it cannot run."""
     try:
@@ -92,11 +105,21 @@ class CudaBackend(Backend):
         return device.type == kind and dtype in {torch.float32, torch.float16, torch.bfloat16}
 
     def offers(self, plan: Plan | None) -> bool:
-        """Return whether all stages of a plan are there (of the recurrent cell: None)."""
+        """Return whether all stages of a plan are there (of the recurrent cell: None).
+
+        A separable stage is not where its window could be too large for a block's shared memory.
+        """
         if plan is None or not super().offers(plan):
             return plan is None
-        stages = {_STAGE_OF.get(branch.kind, branch.kind) for branch in plan.branches}
-        return all(self.offers_stage(stage) for stage in stages)
+        module = self._given or _compiled()
+        for branch in plan.branches:
+            if not self.offers_stage(_STAGE_OF.get(branch.kind, branch.kind)):
+                return False
+            if branch.kind == "separable" and module is not None:
+                windows = {branch.window(stage) for stage in range(branch.stages)}
+                if not all(_fits(module, window) for window in windows):
+                    return False
+        return True
 
     def offers_stage(self, stage: str) -> bool:
         """Return whether a stage can run, here or by way of Triton.

@@ -18,6 +18,7 @@ PROGRAMS = 264
 
 #: How products of float32 are computed: three TF32 products on the tensor cores, which keep about
 #: 22 of 24 bits of each factor. Plain TF32, PyTorch's default for convolutions, keeps 11.
+#: `launch` takes "ieee" instead on AMD's GPUs.
 PRECISION = "tf32x3"
 
 

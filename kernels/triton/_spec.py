@@ -85,10 +85,9 @@ class Launch:
         target = GPUTarget(platform, capability, 32 if platform == "cuda" else 64)
         backend = make_backend(target)
         binder = create_function_from_signature(self.kernel.signature, self.kernel.params, backend)
-        given = {
-            **self.meta,
-            **_options(self.family, self.num_warps, self.num_stages, platform == "cuda"),
-        }
+        is_cuda = platform == "cuda"
+        options = _options(self.family, self.num_warps, self.num_stages, is_cuda)
+        given = {**_meta(self.meta, is_cuda), **options}
         bound, specialization, rest = binder(*self.args, **given)
         # As JITFunction.run does it: the public way asks for a driver.
         parsed, signature, constants, attributes = self.kernel._pack_args(
@@ -176,10 +175,16 @@ def launch(
         )
         return
     with torch.cuda.device_of(on):
-        options = _options(family, num_warps, num_stages, torch.version.hip is None)
-        kernel[tuple(grid)](*args, **meta, **options)
+        is_cuda = torch.version.hip is None
+        options = _options(family, num_warps, num_stages, is_cuda)
+        kernel[tuple(grid)](*args, **_meta(meta, is_cuda), **options)
 
 
 def _options(family: Family, num_warps: int, num_stages: int, is_cuda: bool) -> dict[str, Any]:
     options = {"num_warps": num_warps, "num_stages": num_stages, "enable_fp_fusion": True}
     return {**options, "maxnreg": REGISTERS[family]} if is_cuda else options
+
+
+def _meta(meta: dict[str, Any], is_cuda: bool) -> dict[str, Any]:
+    """Return compile-time arguments; products of float32 are exact where TF32 does not exist."""
+    return meta if is_cuda or "PRECISION" not in meta else {**meta, "PRECISION": "ieee"}

@@ -109,26 +109,27 @@ def _combine_backward(
         mean = tl.zeros([BD], tl.float32)
         slope = tl.full([BD], 1.0, tl.float32)
         shift = tl.zeros([BD], tl.float32)
-        if KINDS[b] == 2:
-            if RELU:
-                mean, inverse, factor = norm_slope(
-                    statistics[b], scales[b], d, d_inside, channels, epsilons[b]
-                )
-                slope = factor * inverse
-                shift = tl.load(shifts[b] + d, mask=d_inside, other=0.0).to(tl.float32)
+        if KINDS[b] == 2 and RELU:
+            mean, inverse, factor = norm_slope(
+                statistics[b], scales[b], d, d_inside, channels, epsilons[b]
+            )
+            slope = factor * inverse
+            shift = tl.load(shifts[b] + d, mask=d_inside, other=0.0).to(tl.float32)
         for i in tl.range(0, rounds, disable_licm=True):
             # The branches after the first find the gradient of these pixels in the L1 cache.
             pixel = i * M + tl.arange(0, M)
             inside = (pixel < left)[:, None] & d_inside[None, :]
             offset = pixel[:, None] * channels + d[None, :]
-            g = tl.load(gradient + start * channels + offset, mask=inside, other=0.0).to(tl.float32)
+            centred = tl.zeros([M, BD], tl.float32)
             if KINDS[b] > 0:
-                # Without it both are converted to float32 before either is used.
-                tl.debug_barrier()
                 centred = tl.load(at + offset, mask=inside, other=0.0).to(tl.float32)
                 if KINDS[b] == 2 and not RELU:
                     mean = tl.load(statistics[b] + d, mask=d_inside, other=0.0)
                 centred -= mean[None, :]
+                # Registers: the gradient must not be there before the mean is done with.
+                tl.debug_barrier()
+            g = tl.load(gradient + start * channels + offset, mask=inside, other=0.0).to(tl.float32)
+            if KINDS[b] > 0:
                 if RELU:
                     g = tl.where(slope[None, :] * centred + shift[None, :] <= 0.0, 0.0, g)
                 sum_gz += g * centred

@@ -195,15 +195,14 @@ def _pool_backward(
         if not IS_WIDE:
             mean = tl.load(statistics + c, mask=c_inside, other=0.0)
             centred -= number * mean[None, :]
-        # Barriers keep the compiler from loading all vectors of channels before it uses one.
-        tl.debug_barrier()
         first = tl.load(sums + c, mask=c_inside, other=0.0) * inverse_count
         total -= number * first[None, :]
-        tl.debug_barrier()
         _, inverse, factor = norm_slope(statistics, scale, c, c_inside, channels, epsilon)
         second = tl.load(sums + channels + c, mask=c_inside, other=0.0) * inverse_count
         total -= centred * (inverse * second)[None, :]
         total *= (gate * factor * inverse)[None, :]
+        # Registers: what is added must not be loaded before the vectors of channels are done with.
+        tl.debug_barrier()
     inside = ((h < H) & (w < W))[:, None] & c_inside[None, :]
     dx += image * H * W * channels
     at = (h * W + w)[:, None] * channels + c[None, :]

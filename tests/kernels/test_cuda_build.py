@@ -34,8 +34,8 @@ def rows() -> list[Row]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_every_kernel_keeps_the_limits(rows: list[Row]) -> None:
+@pytest.mark.timeout(600)
+def test_every_kernel_compiles_without_warnings_and_keeps_the_limits(rows: list[Row]) -> None:
     names = {row.kernel.removesuffix("_ragged") + "_kernel" for row in rows}
     assert names == set(_cuda_report.KERNELS)
     for row in rows:
@@ -52,18 +52,14 @@ def test_every_kernel_keeps_the_limits(rows: list[Row]) -> None:
 
 @pytest.mark.slow
 @needs_nvcc
-def test_the_compiler_has_no_warnings(tmp_path: Path) -> None:
-    csrc = Path(__file__).parents[2] / "csrc"
-    for source in sorted((csrc / "cuda").glob("*.cu")):
-        command = ["nvcc", "-std=c++17", "-arch=sm_80", f"-I{csrc}", "-Werror=all-warnings"]
-        done = subprocess.run(
-            [*command, "-Xptxas", "-v", "-cubin", str(source), "-o", str(tmp_path / "k.cubin")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "warning" not in done.stderr
+def test_a_warning_is_an_error(tmp_path: Path) -> None:
+    """So that the kernels have none: all of them were compiled for the limits."""
+    source = tmp_path / "warns.cu"
+    source.write_text("__global__ void kernel() { int unused; }\n", encoding="utf-8")
+    nvcc = shutil.which("nvcc")
+    assert nvcc is not None
+    with pytest.raises(RuntimeError, match="unused"):
+        list(_cuda_report._rows_of(nvcc, source, "sm_80"))
 
 
 @needs_module

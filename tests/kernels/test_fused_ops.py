@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hwnas import kernels
-from hwnas.errors import HwnasError, ShapeError
+from hwnas.errors import HwnasError, ShapeError, UserInputError
 from hwnas.graph import BATCH, EVAL, TRAIN, TRAIN_SHARED, Graph, GraphBuilder, RunMode, Value
-from hwnas.graph.ops.mixed_op import Candidate
+from hwnas.graph.ops.mixed_op import Candidate, MixedOp
 from hwnas.graph.ops.pool import AvgPool
 from hwnas.graph.ops.pool_bn import PoolBn
 from hwnas.graph.ops.sep_conv import SepConv
@@ -25,7 +26,7 @@ from hwnas.supernet.config import OptimiserConfig
 from hwnas.supernet.run import run
 from hwnas.supernet.train import Trainer
 from hwnas.supernet.weights import WeightStore
-from hwnas.testing.kernels import error, ready
+from hwnas.testing.kernels import ready
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -139,11 +140,11 @@ def test_a_fused_op_is_its_expansion(name: str, op: str, mode: str) -> None:
         found = outcome(graph, name, torch.float32, MODES[mode])
         assert found.keys() == exact.keys()
         for key, value in exact.items():
-            allowed = 2 * error(plain[key], value) + 1e-6
             # What cancels to nothing (a gradient in front of a batch norm) has no relative error.
-            scale = float(value.norm()) > 1e-4 * float(exact["y"].norm())
-            if scale or shape[1:] != (1, 1):
-                assert error(found[key], value) <= allowed or not scale, (shape, key)
+            scale = max(float(value.norm()), 1e-2 * float(exact["y"].norm()))
+            wrong = float((found[key].double() - value).norm()) / scale
+            usual = float((plain[key].double() - value).norm()) / scale
+            assert wrong <= 2 * usual + 1e-6, (shape, key)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced", "transposed"])
@@ -396,3 +397,147 @@ def test_windows_that_no_kernel_takes_run_by_their_expansion(kernel: int) -> Non
     expected = outcome(graph, "reference", torch.float32, TRAIN)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_backend_refuses_types_that_it_does_not_take(dtype: torch.dtype) -> None:
+    """The kernels would take the memory for float32."""
+    inputs, weights = operands(PLANS["separable"])
+    with pytest.raises(UserInputError, match="does not take"):
+        mixed_op(
+            PLANS["separable"],
+            [x.to(dtype) for x in inputs],
+            [w.to(dtype) for w in weights],
+            backend="cpu",
+        )
+
+
+def test_a_backend_refuses_windows_that_it_does_not_take() -> None:
+    """The index of a max pool is a byte."""
+    plan = Plan((Branch("max_pool", kernel=17, has_norm=False),))
+    with pytest.raises(UserInputError, match="max_pool 17x17"):
+        mixed_op(plan, [torch.randn(1, 4, 20, 20)], [], backend="cpu")
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [
+        (Branch("identity", has_norm=False), Branch("conv", relu_after=True)),
+    ],
+)
+def test_a_plan_that_means_nothing_is_refused(branches: tuple[Branch, ...]) -> None:
+    with pytest.raises(ShapeError, match="rectifies"):
+        Plan(branches)
+    with pytest.raises(ShapeError, match="need a norm"):
+        Branch("conv", relu_after=True, has_norm=False)
+    with pytest.raises(ShapeError, match="need a norm"):
+        Branch("separable", stages=2, has_norm=False)
+
+
+def test_saved_tensors_may_come_back_in_another_layout() -> None:
+    """Hooks that offload or compress saved tensors need not keep channels_last."""
+    inputs, weights = operands(PLANS["separable"])
+    gradients = []
+    hooks = torch.autograd.graph.saved_tensors_hooks(
+        lambda t: t.detach().clone(memory_format=torch.contiguous_format), lambda t: t
+    )
+    for context in (contextlib.nullcontext(), hooks):
+        with context:
+            y, _ = mixed_op(PLANS["separable"], inputs, weights, backend="cpu")
+        gradients.append(torch.autograd.grad(y.square().sum(), [*inputs, *weights]))
+    for plain, hooked in zip(*gradients, strict=True):
+        assert torch.equal(plain, hooked)
+
+
+def test_running_statistics_of_another_type_are_converted() -> None:
+    inputs, weights = operands(PLANS["separable"])
+    statistics = [torch.rand(2, 4) + 0.5 for _ in range(2)]
+    found = [
+        mixed_op(PLANS["separable"], inputs, weights, backend="cpu", statistics=each)[0]
+        for each in (
+            statistics,
+            [s.double() for s in statistics],
+            [s.t().contiguous().t() for s in statistics],
+        )
+    ]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def gated(gates: list[float]) -> tuple[Graph, WeightStore, WeightStore]:
+    graph = graph_of(OPS["mixed_op of 7"], (4, 6, 6))
+    stores = WeightStore(0), WeightStore(0)
+    for store in stores:
+        store.get("op/gates/weight", graph.weight_specs()["op/gates/weight"]).data = torch.tensor(
+            gates
+        )
+    return graph, *stores
+
+
+@pytest.mark.parametrize("gates", [[0, 1, 0, 0, 0.5, 0, -1], [0.0] * 7])
+def test_the_reference_switches_branches_off_too(gates: list[float]) -> None:
+    graph, *stores = gated(gates)
+    x, results = torch.randn(2, 4, 6, 6), []
+    for name, store in zip(("cpu", "reference"), stores, strict=True):
+        with kernels.use(name):
+            y = run(graph, store, x.clone().requires_grad_(), TRAIN_SHARED)
+        if any(gates):
+            y.square().sum().backward()
+        results.append((y.detach(), store["op/gates/weight"].grad))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=1e-4, atol=1e-5)
+    if any(gates):
+        torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-3, atol=1e-3)
+
+
+def test_gates_inside_gates() -> None:
+    inner = MixedOp((Candidate(PoolBn("max"), 0, "m"),), gated=True)
+    graph = graph_of(
+        lambda g: g.mixed_op(
+            g.input, branches=(Candidate(inner, 0, "inner"), Candidate(None)), weights="op"
+        ),
+        (4, 6, 6),
+    )
+    store = WeightStore(0)
+    specs = graph.weight_specs()
+    store.get("op/inner/gates/weight", specs["op/inner/gates/weight"]).data.fill_(3.0)
+    x = torch.randn(2, 4, 6, 6)
+    found = []
+    for name in ("cpu", "reference"):
+        with kernels.use(name), torch.no_grad():
+            found.append(run(graph, store, x, TRAIN_SHARED))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def test_autocast_runs_the_reference() -> None:
+    graph, store = graph_of(OPS["sep_conv 3x3"], (6, 7, 5)), WeightStore(0)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert run(graph, store, torch.randn(2, 6, 7, 5), TRAIN_SHARED).shape == (2, 6, 7, 5)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_one_value_has_no_variance(backend: str) -> None:
+    graph, store = graph_of(OPS["sep_conv 3x3"], (6, 1, 1)), WeightStore(0)
+    with kernels.use(backend), pytest.raises(ValueError, match="more than 1 value per channel"):
+        run(graph, store, torch.randn(1, 6, 1, 1), TRAIN)
+
+
+@pytest.mark.parametrize("gates", [None, [0.5, 1.0, 0.0]])
+def test_opcheck_of_the_backward_operator(gates: list[float] | None) -> None:
+    plan = Plan(
+        (
+            Branch("separable", kernel=3, stages=2),
+            Branch("max_pool", kernel=3),
+            Branch("identity", has_norm=False),
+        )
+    )
+    inputs, weights = operands(plan)
+    inputs, weights = [x.detach() for x in inputs], [w.detach() for w in weights]
+    given = None if gates is None else torch.tensor(gates)
+    active = [True, True, gates is None]
+    forward = (inputs, weights, [], given, active, plan.text, "cpu")
+    y, saved = torch.ops.hwnas.mixed_op(*forward)
+    torch.library.opcheck(
+        torch.ops.hwnas.mixed_op_backward,
+        (torch.ones_like(y), inputs, weights, [], given, saved, active, [True], plan.text, "cpu"),
+        test_utils=["test_schema", "test_faketensor"],
+    )

@@ -66,6 +66,87 @@ struct Tiles {
     }
 };
 
+#if defined(__AVX512F__)
+// z of 16 * n + 4 columns wastes most of a vector's lanes on the last four. Here a vector holds four
+// columns times four values of depth instead: the left operand is four neighbours, repeated.
+constexpr int kNarrow = 4;
+constexpr int kMostNarrow = 128;  // depth: one chain of additions each
+
+bool is_narrow(const PointwiseArgs& a) {
+    return a.columns == kLanes + kNarrow && a.depth % kNarrow == 0 && a.depth <= kMostNarrow;
+}
+
+// For four values of depth: four vectors of the first columns, one of the last four.
+void pack_narrow(const PointwiseArgs& a, float* to) {
+    for (int i = 0; i < a.depth; i += kNarrow) {
+        for (int j = 0; j < kNarrow; ++j) {
+            for (int d = 0; d < kLanes; ++d) {
+                *to++ = a.weight[static_cast<std::int64_t>(d) * a.depth + i + j];
+            }
+        }
+        for (int d = 0; d < kNarrow; ++d) {
+            for (int j = 0; j < kNarrow; ++j) {
+                *to++ = a.weight[static_cast<std::int64_t>(kLanes + d) * a.depth + i + j];
+            }
+        }
+    }
+}
+
+template <int M>
+void narrow_rows(const float* x, int depth, const float* panel, float* z) {
+    Vec wide[M];
+    Vec last[M];
+    for (int m = 0; m < M; ++m) {
+        wide[m] = zero();
+        last[m] = zero();
+    }
+    for (int i = 0; i < depth; i += kNarrow, panel += (kNarrow + 1) * kLanes) {
+        const Vec four = load(panel + kNarrow * kLanes);
+        for (int m = 0; m < M; ++m) {
+            const float* const at = x + m * depth + i;
+            last[m] += (Vec)_mm512_maskz_broadcast_f32x4(0xFFFF, _mm_loadu_ps(at)) * four;
+        }
+        for (int j = 0; j < kNarrow; ++j) {
+            const Vec right = load(panel + j * kLanes);
+            for (int m = 0; m < M; ++m) {
+                wide[m] += spread(x[m * depth + i + j]) * right;
+            }
+        }
+    }
+    constexpr int kRow = kLanes + kNarrow;
+    for (int m = 0; m < M; ++m) {
+        const Vec pairs = last[m] + (Vec)_mm512_maskz_permute_ps(0xFFFF, (__m512)last[m], 0xB1);
+        const Vec sums = pairs + (Vec)_mm512_maskz_permute_ps(0xFFFF, (__m512)pairs, 0x4E);
+        store(z + m * kRow, wide[m]);
+        _mm512_mask_compressstoreu_ps(z + m * kRow + kLanes, 0x1111, (__m512)sums);
+    }
+}
+
+template <int M>
+void narrow_rest(int rows, const float* x, int depth, const float* panel, float* z) {
+    if constexpr (M > 1) {
+        if (rows < M) {
+            return narrow_rest<M - 1>(rows, x, depth, panel, z);
+        }
+    }
+    narrow_rows<M>(x, depth, panel, z);
+}
+
+void multiply_narrow(const float* x, int pixels, int depth, const float* panel, float* z) {
+    constexpr int kRows = 12;
+    for (int p = 0; p < pixels; p += kRows) {
+        narrow_rest<kRows>(min(kRows, pixels - p), x + static_cast<std::int64_t>(p) * depth, depth,
+                           panel, z + static_cast<std::int64_t>(p) * (kLanes + kNarrow));
+    }
+}
+#else
+bool is_narrow(const PointwiseArgs&) {
+    return false;
+}
+void pack_narrow(const PointwiseArgs&, float*) {}
+void multiply_narrow(const float*, int, int, const float*, float*) {}
+#endif
+
 }  // namespace
 
 void pointwise(const PointwiseArgs& a) {
@@ -78,7 +159,12 @@ void pointwise(const PointwiseArgs& a) {
     const Block block(panel_floats + slices * (own + kStatisticsPlace));
     float* const panels = block.get();
     Statistics* const statistics = reinterpret_cast<Statistics*>(panels + panel_floats + slices * own);
-    pack_panels(panels, a.weight, 1, a.depth, a.depth, a.columns, a.columns);
+    const bool narrow = is_narrow(a);
+    if (narrow) {
+        pack_narrow(a, panels);
+    } else {
+        pack_panels(panels, a.weight, 1, a.depth, a.depth, a.columns, a.columns);
+    }
 #pragma omp parallel for schedule(static) num_threads(slices)
     for (int s = 0; s < slices; ++s) {
         float* const tile = panels + panel_floats + s * own;
@@ -90,10 +176,14 @@ void pointwise(const PointwiseArgs& a) {
             if (!is_direct) {
                 take(a, begin, pixels, tile);
             }
-            const Segment segment{is_direct ? a.inputs[0].x + begin * a.depth : tile, a.depth,
-                                  a.depth, 0};
-            StoreRows sink{a.z + begin * a.columns, a.columns, a.columns};
-            multiply_all({&segment, 1}, pixels, panels, a.depth, a.columns, sink);
+            const float* const x = is_direct ? a.inputs[0].x + begin * a.depth : tile;
+            if (narrow) {
+                multiply_narrow(x, pixels, a.depth, panels, a.z + begin * a.columns);
+            } else {
+                const Segment segment{x, a.depth, a.depth, 0};
+                StoreRows sink{a.z + begin * a.columns, a.columns, a.columns};
+                multiply_all({&segment, 1}, pixels, panels, a.depth, a.columns, sink);
+            }
             if (a.statistics != nullptr) {
                 statistics_add(statistics[s], a.z + begin * a.columns, pixels);
             }

@@ -65,10 +65,17 @@ class GatedSum(Primitive):
         self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], mode: RunMode
     ) -> Tensor:
         """Return the weighted sum."""
+        import torch
+
+        from hwnas.kernels.mixed_op import active_branches
+
         gates = weights["weight"]
-        total = inputs[0] * gates[0]
-        for index, x in enumerate(inputs[1:], start=1):
-            total = total + x * gates[index]
+        active = [i for i, is_active in enumerate(active_branches(gates)) if is_active]
+        if not active:
+            return torch.zeros_like(inputs[0])
+        total = inputs[active[0]] * gates[active[0]]
+        for index in active[1:]:
+            total = total + inputs[index] * gates[index]
         return total
 
     def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
@@ -93,7 +100,8 @@ class MixedOp(Composite):
     Attributes:
         branches: The candidates; all must give one shape.
         gated: Whether the weight `gates/weight` `[B]`, which the strategy owns, scales the
-            branches. A gate of exactly zero switches its branch off, and its gradient is zero.
+            branches. On a CPU a gate of exactly zero switches its branch off, and its gradient is
+            zero (`hwnas.kernels.mixed_op.active_branches`).
     """
 
     branches: tuple[Candidate, ...]
@@ -131,7 +139,7 @@ class MixedOp(Composite):
                 branches.append(Branch("identity", (each.input,), has_norm=False))
                 continue
             form = each.op.fused(1)
-            if form is None or len(form.plan.branches) != 1:
+            if form is None or form.gates is not None or len(form.plan.branches) != 1:
                 return None
             (branch,) = form.plan.branches
             if branch.relu_after and len(self.branches) > 1:
