@@ -25,13 +25,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from hwnas.errors import ShapeError, UserInputError
+from hwnas.errors import UserInputError
+from hwnas.kernels._rnn_operands import check_operands, edges_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-#: Names of the activations, in the order of their numbers.
-ACTIVATIONS = ("tanh", "relu", "identity", "sigmoid")
 
 #: One sampled cell: the K - 1 nodes that nodes 1 to K - 1 read, and K activations.
 Cell = tuple[Sequence[int], Sequence[int]]
@@ -85,8 +83,8 @@ def rnn_cell(
         KernelUnavailable: The backend asked for cannot run here.
     """
     previous, activations = [list(p) for p, _ in cells], [list(a) for _, a in cells]
-    matrices, edge_index = _edges_of(edges, previous, activations)
-    _check_shapes(x, h0, w_input, w_hidden, matrices, len(cells))
+    matrices, edge_index = edges_of(edges, previous, activations)
+    check_operands(x, h0, w_input, w_hidden, matrices, len(cells))
     chosen = _backend(x, backend)
     if chosen is None:
         return reference(
@@ -152,63 +150,6 @@ def reference(
     return torch.cat(outputs, dim=1), torch.cat(states)
 
 
-def _edges_of(
-    edges: Mapping[tuple[int, int], Tensor],
-    previous: Sequence[Sequence[int]],
-    activations: Sequence[Sequence[int]],
-) -> tuple[list[Tensor], list[list[int]]]:
-    """Return the matrices in use, and which of them each node of each cell reads."""
-    if not activations:
-        raise UserInputError("rnn_cell needs at least one cell", "pass a sequence of cells")
-    places: dict[tuple[int, int], int] = {}
-    edge_index = []
-    nodes = len(activations[0])
-    for cell, (sources, functions) in enumerate(zip(previous, activations, strict=True)):
-        is_valid = (
-            len(functions) == nodes == len(sources) + 1
-            and all(0 <= activation < len(ACTIVATIONS) for activation in functions)
-            and all(0 <= i < j for j, i in enumerate(sources, start=1))
-        )
-        if not is_valid:
-            raise UserInputError(
-                f"cell {cell} of rnn_cell is not valid: previous nodes {list(sources)}, "
-                f"activations {list(functions)}",
-                f"give {nodes - 1} earlier nodes and {nodes} activations of 0 to 3",
-            )
-        pairs = [(i, j) for j, i in enumerate(sources, start=1)]
-        missing = [pair for pair in pairs if pair not in edges]
-        if missing:
-            raise UserInputError(
-                f"cell {cell} of rnn_cell reads edge {missing[0]}, which has no matrix",
-                "add it to edges",
-            )
-        edge_index.append([places.setdefault(pair, len(places)) for pair in pairs])
-    return [edges[pair] for pair in places], edge_index
-
-
-def _check_shapes(
-    x: Tensor,
-    h0: Tensor,
-    w_input: Tensor,
-    w_hidden: Tensor,
-    edges: Sequence[Tensor],
-    cells: int,
-) -> None:
-    fits = x.dim() == 3 and h0.dim() == 2 and x.shape[1] == h0.shape[0] and not x.shape[1] % cells
-    if fits:
-        hidden = h0.shape[1]
-        square = (2 * hidden, hidden)
-        fits = w_input.shape == (2 * hidden, x.shape[2]) and all(
-            each.shape == square for each in (w_hidden, *edges)
-        )
-    if not fits:
-        shapes = [tuple(each.shape) for each in (x, h0, w_input, w_hidden, *edges)]
-        raise ShapeError(
-            f"rnn_cell expects x [T, {cells} * B, E], h0 [{cells} * B, H], w_input [2 H, E], "
-            f"w_hidden and edges [2 H, H], got {shapes}"
-        )
-
-
 def _backend(x: Tensor, asked: str | None) -> str | None:
     """Return the backend that runs, or None for the reference."""
     from hwnas import kernels
@@ -218,6 +159,11 @@ def _backend(x: Tensor, asked: str | None) -> str | None:
     if name == "reference":
         return None
     backend = backend_for(x.device, x.dtype, name)
+    if backend is None and asked is not None:
+        raise UserInputError(
+            f"the kernel backend {asked!r} does not take {x.dtype} on {x.device}",
+            "leave backend out: hwnas then takes one that does",
+        )
     return None if backend is None else backend.name
 
 
@@ -245,6 +191,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     from hwnas.kernels.backends import backend_named
 
+    check_operands(x, h0, w_input, w_hidden, edges, cells)
     lists = (_cut(previous, cells), _cut(activations, cells), _cut(edge_index, cells))
     return backend_named(backend).rnn_cell(x, h0, w_input, w_hidden, edges, *lists, carry_last)
 
@@ -267,6 +214,7 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
     from hwnas.kernels.backends import backend_named
 
+    check_operands(x, h0, w_input, w_hidden, edges, cells)
     lists = (_cut(previous, cells), _cut(activations, cells), _cut(edge_index, cells))
     return backend_named(backend).rnn_cell_backward(
         d_output, d_state, saved, x, h0, w_input, w_hidden, edges, *lists, carry_last
@@ -384,9 +332,9 @@ class _Once(torch.autograd.Function):
 
     @staticmethod
     def backward(*_: Any) -> NoReturn:
-        raise RuntimeError(
-            "hwnas::rnn_cell cannot be differentiated twice; "
-            "run the reference (backend='reference') for second derivatives"
+        raise UserInputError(
+            "hwnas::rnn_cell has no second derivative",
+            "run the reference (backend='reference') where gradients of gradients are needed",
         )
 
 

@@ -91,7 +91,7 @@ std::int64_t rnn_chunk(const RnnPlan& plan);
 
 // Most entries of the list of segments of rows that belong to one edge in one chunk, each of at
 // most kRnnSegmentRows.
-constexpr std::int64_t kRnnSegmentRows = 256;
+constexpr std::int64_t kRnnSegmentRows = 128;
 std::int64_t rnn_segments(const RnnPlan& plan);
 
 }  // namespace hwnas

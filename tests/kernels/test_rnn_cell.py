@@ -204,7 +204,7 @@ def test_double_backward_is_an_error() -> None:
     x, h0, *rest = op_arguments(requires_grad=True)
     output, _, _ = torch.ops.hwnas.rnn_cell(x, h0, *rest)
     (dx,) = torch.autograd.grad(output.sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiated twice"):
+    with pytest.raises(UserInputError, match="second derivative"):
         dx.sum().backward()
 
 
@@ -231,3 +231,12 @@ def test_what_does_not_fit_is_refused() -> None:
         rnn_cell(*operands, {}, [([0, 0], [0, 0, 0])])
     with pytest.raises(UserInputError, match="at least one cell"):
         rnn_cell(*operands, edges, [])
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_operands_of_mixed_types_are_refused(place: int) -> None:
+    """Kernels get addresses: a half-sized matrix would be read past its end."""
+    arguments = list(op_arguments())
+    arguments[place] = arguments[place].half()
+    with pytest.raises(ShapeError, match=r"torch\.float16"):
+        torch.ops.hwnas.rnn_cell(*arguments)

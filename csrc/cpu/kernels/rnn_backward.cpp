@@ -9,6 +9,53 @@ namespace HWNAS_ISA {
 
 namespace {
 
+// Depth whose weights stay in L1 for all tiles of a block, and the most tiles of one.
+constexpr Index kDepthPanels = 256 / kLanes;
+constexpr Index kBlockTiles = 8;
+
+// Pieces of `bytes` each, in that order, that the calls of one block of tiles ask for besides.
+constexpr int kMostPieces = 5;
+struct Pieces {
+    const float* at[kMostPieces];
+    int count;
+    Index bytes;
+};
+
+// The share of call `index` of `calls`, of `steps` steps.
+HWNAS_INLINE Prefetch share_of(const Pieces& pieces, Index index, Index calls, Index steps,
+                               const float* idle) {
+    const Index each = pieces.count > 0 ? calls / pieces.count : 0;
+    if (each == 0 || index >= each * pieces.count) {
+        return {reinterpret_cast<const char*>(idle), 0};
+    }
+    const Index bytes = pieces.bytes / each;
+    return {reinterpret_cast<const char*>(pieces.at[index / each]) + index % each * bytes,
+            (bytes + steps - 1) / steps};
+}
+
+// out[row][kPair] = a b for the tiles [first, last), whose first row is row 0 of `out`.
+static void multiply_tiles(const Tiles& tiles, Range some, Panels a, const float* b, Index panels,
+                           const float* next, const Pieces& pieces, float* out) {
+    const Index start = tile(tiles, some.begin).begin;
+    const Index blocks = (panels + kDepthPanels - 1) / kDepthPanels;
+    const Index count = some.end - some.begin;
+    for (Index block = 0; block < blocks; ++block) {
+        const Index from = panels * block / blocks;
+        const Index depth = panels * (block + 1) / blocks - from;
+        for (Index i = some.begin; i < some.end; ++i) {
+            const Range part = tile(tiles, i);
+            Prefetch ahead = prefetch(next, panels, tiles, i);
+            ahead.next += from * kLanes * ahead.step;
+            const Prefetch also = share_of(pieces, block * count + i - some.begin, blocks * count,
+                                           depth * kLanes, b);
+            multiply_any<true>((int)(part.end - part.begin),
+                               {a.data + from * a.stride + part.begin * kLanes, a.stride},
+                               b + from * kLanes * kPair, depth, ahead, also, block > 0,
+                               out + (part.begin - start) * kPair);
+        }
+    }
+}
+
 // What the highway's gradient reads and writes: rows of one cell in one panel.
 struct HighwayBackward {
     const float* gate;
@@ -149,8 +196,27 @@ void finish_tile(const Backward& b, Index level, const RnnGroup& group, Index q,
     }
 }
 
+// What the highway's gradient of these panels reads and writes next, asked for while the products
+// of this level are computed.
+Pieces read_next(const Backward& b, Index t, Index level, int g, Index q) {
+    Pieces result{};
+    if (g == b.plan.level[level] && (level > 0 || t > 0)) {
+        const Index to = level > 0 ? t : t - 1;
+        const Index then = level > 0 ? level - 1 : b.plan.nodes - 1;
+        const Index at = 2 * q * b.rows * kLanes;
+        result.at[0] = b.node(to, then, 0) + at;
+        result.at[1] = b.node(to, then, 1) + at;
+        result.at[2] = b.source(to, then, 0) + at;
+        result.at[3] = b.d_pre(to, then) + at;
+        result.at[4] = b.d_pre(to, then) + b.panels * b.rows * kLanes + at;
+        result.count = kMostPieces;
+        result.bytes = 2 * b.rows * kLanes * (Index)sizeof(float);
+    }
+    return result;
+}
+
 void run_level(const Backward& b, Index t, Index level, Range pairs) {
-    alignas(64) float product[kTileRows * kPair];
+    alignas(64) float product[kBlockTiles * kTileRows * kPair];
     const RnnPlan& plan = b.plan;
     for (int g = plan.level[level]; g < plan.level[level + 1]; ++g) {
         const RnnGroup& group = plan.groups[g];
@@ -163,12 +229,16 @@ void run_level(const Backward& b, Index t, Index level, Range pairs) {
         for (Index q = pairs.begin; q < pairs.end; ++q) {
             const float* const next =
                 q + 1 < pairs.end ? b.packed(group.edge, q + 1) : b.packed(after, pairs.begin);
-            for (Index i = 0; i < tiles.count; ++i) {
-                const Range part = tile(tiles, i);
-                multiply((int)(part.end - part.begin),
-                         {a.data + part.begin * kLanes, a.stride}, b.packed(group.edge, q),
-                         2 * b.panels, prefetch(next, 2 * b.panels, tiles, i), product);
-                finish_tile(b, level, group, q, part, product);
+            Pieces soon = read_next(b, t, level, g, q);
+            for (Index i = 0; i < tiles.count; i += kBlockTiles) {
+                const Range some = {i, i + kBlockTiles < tiles.count ? i + kBlockTiles
+                                                                     : tiles.count};
+                multiply_tiles(tiles, some, a, b.packed(group.edge, q), 2 * b.panels, next, soon,
+                               product);
+                finish_tile(b, level, group, q,
+                            {tile(tiles, some.begin).begin, tile(tiles, some.end - 1).end},
+                            product);
+                soon.count = 0;
             }
         }
     }
@@ -176,7 +246,7 @@ void run_level(const Backward& b, Index t, Index level, Range pairs) {
 
 // Gradient of x for steps [begin, end), from node 0's pre-activations.
 void backward_input(const Backward& b, Index begin, Index end, Range pairs) {
-    alignas(64) float product[kTileRows * kPair];
+    alignas(64) float product[kBlockTiles * kTileRows * kPair];
     const RnnPlan& plan = b.plan;
     const Tiles tiles = tiles_of(b.rows);
     const Index block = rnn_block(plan);
@@ -185,16 +255,17 @@ void backward_input(const Backward& b, Index begin, Index end, Range pairs) {
         for (Index q = pairs.begin; q < pairs.end; ++q) {
             const float* const weights = b.w_input + q * b.panel_size();
             for (Index t = from; t < to; ++t) {
-                for (Index i = 0; i < tiles.count; ++i) {
-                    const Range part = tile(tiles, i);
-                    multiply((int)(part.end - part.begin),
-                             {b.d_pre(t, 0) + part.begin * kLanes, b.rows * kLanes}, weights,
-                             2 * b.panels,
-                             prefetch(weights + b.panel_size(), 2 * b.panels, tiles, i), product);
-                    for (Index row = part.begin; row < part.end; ++row) {
+                for (Index i = 0; i < tiles.count; i += kBlockTiles) {
+                    const Range some = {i, i + kBlockTiles < tiles.count ? i + kBlockTiles
+                                                                         : tiles.count};
+                    multiply_tiles(tiles, some, {b.d_pre(t, 0), b.rows * kLanes}, weights,
+                                   2 * b.panels, weights + b.panel_size(), {}, product);
+                    const Index first = tile(tiles, some.begin).begin;
+                    const Index last = tile(tiles, some.end - 1).end;
+                    for (Index row = first; row < last; ++row) {
                         float* const out =
                             b.args.dx + (t * b.rows + row) * plan.input + q * kPair;
-                        const float* const got = product + (row - part.begin) * kPair;
+                        const float* const got = product + (row - first) * kPair;
                         store_first(out, load(got), lanes_of(plan.input, 2 * q));
                         store_first(out + kLanes, load(got + kLanes),
                                     lanes_of(plan.input, 2 * q + 1));

@@ -54,23 +54,33 @@ struct Panels {
     Index stride;
 };
 
-// Weights that the next tiles need: this much of them is asked for in each of the `k` steps.
+// What is needed soon: this much of it is asked for in each of the `k` steps.
 struct Prefetch {
     const char* next;
     Index step;
 };
 
-// out[row][kPair] = sum over k of a[k][row] * b[k][kPair], `panels` panels of k.
-template <int ROWS>
-static void multiply_rows(Panels a, const float* b, Index panels, Prefetch ahead, float* out) {
+// out[row][kPair] = sum over k of a[k][row] * b[k][kPair], `panels` panels of k. A PART of the sum
+// may be added to out, and asks for more memory besides.
+template <int ROWS, bool PART>
+static void multiply_rows(Panels a, const float* b, Index panels, Prefetch ahead, Prefetch also,
+                          bool add, float* out) {
     Vec left[ROWS];
     Vec right[ROWS];
     for (int r = 0; r < ROWS; ++r) {
         left[r] = Vec{};
         right[r] = Vec{};
     }
+    if (PART && add) {
+#pragma GCC unroll 16
+        for (int r = 0; r < ROWS; ++r) {
+            left[r] = load(out + r * kPair);
+            right[r] = load(out + r * kPair + kLanes);
+        }
+    }
     const float* x = a.data;
     const char* next = ahead.next;
+    const char* other = also.next;
     for (Index p = 0; p < panels; ++p, x += a.stride) {
 #pragma GCC unroll 4
         for (int k = 0; k < kLanes; ++k) {
@@ -79,6 +89,10 @@ static void multiply_rows(Panels a, const float* b, Index panels, Prefetch ahead
             b += kPair;
             __builtin_prefetch(next, 0, 2);
             next += ahead.step;
+            if constexpr (PART) {
+                __builtin_prefetch(other, 0, 2);
+                other += also.step;
+            }
 #pragma GCC unroll 16
             for (int r = 0; r < ROWS; ++r) {
                 const Vec s = broadcast(x[r * kLanes + k]);
@@ -94,12 +108,13 @@ static void multiply_rows(Panels a, const float* b, Index panels, Prefetch ahead
     }
 }
 
-HWNAS_INLINE void multiply(int rows, Panels a, const float* b, Index panels, Prefetch ahead,
-                           float* out) {
+template <bool PART>
+HWNAS_INLINE void multiply_any(int rows, Panels a, const float* b, Index panels, Prefetch ahead,
+                               Prefetch also, bool add, float* out) {
     switch (rows) {
 #define HWNAS_ROWS(n) \
     case n:           \
-        return multiply_rows<n>(a, b, panels, ahead, out);
+        return multiply_rows<n, PART>(a, b, panels, ahead, also, add, out);
         HWNAS_ROWS(1)
         HWNAS_ROWS(2)
         HWNAS_ROWS(3)
@@ -119,6 +134,11 @@ HWNAS_INLINE void multiply(int rows, Panels a, const float* b, Index panels, Pre
         default:
             return;
     }
+}
+
+HWNAS_INLINE void multiply(int rows, Panels a, const float* b, Index panels, Prefetch ahead,
+                           float* out) {
+    multiply_any<false>(rows, a, b, panels, ahead, ahead, false, out);
 }
 
 // Cuts n rows into tiles of nearly one size.

@@ -8,9 +8,11 @@ namespace hwnas {
 namespace HWNAS_ISA {
 namespace {
 
-// Rows of the inner dimension, and panels of the gradient's rows, whose operands fit in L2.
-constexpr Index kDepth = 512;
+// Rows of the inner dimension whose operands fit in L1 for a tile and in L2 for a block; panels of
+// the gradient's rows and of its columns that make a block.
+constexpr Index kDepth = 128;
 constexpr Index kBlockPanels = 256 / kLanes;
+constexpr Index kBlockColumns = 240 / kLanes;
 
 // Where things lie in the scratch memory and in `saved`.
 struct Backward {
@@ -98,36 +100,52 @@ void gradient_columns(const Backward& b, const WeightGradient& w, Range block, I
     }
 }
 
-// Rows of the gradient that belong to the panels `own` of the 2 * panels.
-void weight_gradient(const Backward& b, WeightGradient w, Range own) {
-    const Segment* const end = w.segments + w.count;
-    const Index columns = panels_of(w.width);
-    do {
-        Index depth = 0;
-        for (w.count = 0; w.segments + w.count < end && depth < kDepth; ++w.count) {
-            depth += w.segments[w.count].rows;
+// Columns [from, to) of the gradient's rows that belong to the panels `block`.
+void gradient_block(const Backward& b, const WeightGradient& w, Range block, Index from, Index to) {
+    while (from < to) {
+        const Index left = to - from;
+        // Four columns are better as two and two than as three and one.
+        if (kGradPanels == 3 && left >= 3 && left != 4) {
+            gradient_columns<kGradPanels>(b, w, block, from);
+            from += kGradPanels;
+        } else if (left >= 2) {
+            gradient_columns<2>(b, w, block, from);
+            from += 2;
+        } else {
+            gradient_columns<1>(b, w, block, from);
+            from += 1;
         }
-        for (Index from = own.begin; from < own.end; from += kBlockPanels) {
-            const Range block = {from, from + kBlockPanels < own.end ? from + kBlockPanels
-                                                                      : own.end};
-            for (Index column = 0; column < columns;) {
-                const Index left = columns - column;
-                // Four columns are better as two and two than as three and one.
-                if (kGradPanels == 3 && left >= 3 && left != 4) {
-                    gradient_columns<kGradPanels>(b, w, block, column);
-                    column += kGradPanels;
-                } else if (left >= 2) {
-                    gradient_columns<2>(b, w, block, column);
-                    column += 2;
-                } else {
-                    gradient_columns<1>(b, w, block, column);
-                    column += 1;
+    }
+}
+
+// Rows of the gradient that belong to the panels `own` of the 2 * panels. A block of it stays in L2
+// over all steps, and kDepth rows of a tile's operands in L1.
+void weight_gradient(const Backward& b, const WeightGradient& all, Range own) {
+    const Segment* const end = all.segments + all.count;
+    const Index columns = panels_of(all.width);
+    for (Index from = own.begin; from < own.end; from += kBlockPanels) {
+        const Range block = {from,
+                             from + kBlockPanels < own.end ? from + kBlockPanels : own.end};
+        for (Index column = 0; column < columns;) {
+            const Index left = columns - column;
+            const Index to =
+                column + (left < kBlockColumns + kBlockColumns / 4 ? left : kBlockColumns);
+            WeightGradient w = all;
+            do {
+                Index depth = 0;
+                for (w.count = 0; w.segments + w.count < end; ++w.count) {
+                    depth += w.segments[w.count].rows;
+                    if (w.count > 0 && depth > kDepth) {
+                        break;
+                    }
                 }
-            }
+                gradient_block(b, w, block, column, to);
+                w.segments += w.count;
+                w.add = true;
+            } while (w.segments < end);
+            column = to;
         }
-        w.segments += w.count;
-        w.add = true;
-    } while (w.segments < end);
+    }
 }
 
 // Appends rows [first, first + rows) of a step, in pieces.
