@@ -48,6 +48,10 @@ ACCEPTED = {
         "separable stages, which alone make 24); only a kernel that runs the stages of several "
         "branches in one grid would come below the limit"
     ),
+    "triton average pool 3×3, 64×16×32², backward, bf16, sm_90: 8 bytes": (
+        "two registers more than the limit of 48 leaves; barriers, tiles of 64 and 256 pixels and "
+        "other epilogues did not bring it below"
+    ),
 }
 
 _ARCHS = ("sm_80", "sm_90", "gfx942")
