@@ -12,6 +12,10 @@ from pathlib import Path
 
 # Before numpy or torch is imported: with two workers on two cores, more threads only wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where there is no GPU, Triton interprets its kernels. That is decided when triton is first
+# imported, and torch's own modules import it.
+if not Path("/dev/nvidia0").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import numpy as np
 import pytest

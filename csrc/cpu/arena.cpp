@@ -37,6 +37,9 @@ class Arena {
             found->second.pop_back();
             state_.cached -= size;
         } else {
+            if (state_.in_use + state_.cached + size > limit()) {
+                release_other(size);
+            }
             block = std::aligned_alloc(kAlignment, size);
             if (block == nullptr) {
                 release_all();

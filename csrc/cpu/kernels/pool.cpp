@@ -193,7 +193,7 @@ void pool(const PoolArgs& a) {
     const Window& w = a.window;
     const int slices = slices_for(w.images, a.threads);
     const std::int64_t step = ring_step(w);
-    const std::int64_t ring_floats = w.reach() * step * (kMax ? 2 : 1);
+    const std::int64_t ring_floats = aligned_floats(w.reach() * step * (kMax ? 2 : 1));
     const std::int64_t own = ring_floats + (a.statistics != nullptr ? statistics_floats(w.channels) : 0);
     const std::int64_t stride = aligned_floats(own);
     const Block block(slices * stride + slices * kStatisticsPlace);
