@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch.utils.dlpack import from_dlpack
 
 from hwnas import _core
+from hwnas.kernels._cpu_queue import address
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,9 +40,9 @@ def pack_norm(norm: Norm | None) -> PackedNorm | None:
     if norm is None:
         return None
     return (
-        norm.statistics.data_ptr(),
-        norm.scale.data_ptr(),
-        norm.shift.data_ptr(),
+        address(norm.statistics),
+        address(norm.scale),
+        address(norm.shift),
         norm.epsilon,
         norm.is_batch,
     )
@@ -50,10 +51,10 @@ def pack_norm(norm: Norm | None) -> PackedNorm | None:
 def pack_upstream(up: Upstream) -> PackedUpstream:
     """Return an upstream gradient as `bindings/bind.h` reads it."""
     return (
-        up.gradient.data_ptr(),
-        0 if up.z is None else up.z.data_ptr(),
+        address(up.gradient),
+        address(up.z),
         pack_norm(up.norm),
-        0 if up.sums is None else up.sums.data_ptr(),
+        address(up.sums),
         1.0 if up.gates is None else float(up.gates[up.branch]),
         up.relu,
     )

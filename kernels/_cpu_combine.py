@@ -9,6 +9,7 @@ import torch
 
 from hwnas import _core
 from hwnas.kernels import _arena
+from hwnas.kernels._cpu_queue import address, call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,14 +26,15 @@ def combine(
     """See `Backend.combine`."""
     n, channels, height, width = zs[0].shape
     y = _arena.image(n, channels, height, width)
-    _core.combine(
-        [z.data_ptr() for z in zs],
+    call(
+        _core.combine,
+        [address(z) for z in zs],
         [_arena.pack_norm(norm) for norm in norms],
         [1.0] * len(zs) if gates is None else gates.tolist(),
         relu,
         n * height * width,
         channels,
-        y.data_ptr(),
+        address(y),
         torch.get_num_threads(),
     )
     return y
@@ -47,14 +49,15 @@ def combine_backward(
     """See `Backend.combine_backward`."""
     n, channels, height, width = gradient.shape
     sums = _arena.flat(len(zs), 2, channels)
-    _core.combine_backward(
-        gradient.data_ptr(),
-        [0 if z is None else z.data_ptr() for z in zs],
+    call(
+        _core.combine_backward,
+        address(gradient),
+        [address(z) for z in zs],
         [_arena.pack_norm(norm) for norm in norms],
         relu,
         n * height * width,
         channels,
-        sums.data_ptr(),
+        address(sums),
         torch.get_num_threads(),
     )
     return sums
@@ -63,11 +66,12 @@ def combine_backward(
 def accumulate(up: Upstream, dx: Tensor, accumulate: bool) -> None:
     """See `Backend.accumulate`."""
     n, channels, height, width = dx.shape
-    _core.accumulate(
+    call(
+        _core.accumulate,
         _arena.pack_upstream(up),
         n * height * width,
         channels,
-        dx.data_ptr(),
+        address(dx),
         accumulate,
         torch.get_num_threads(),
     )

@@ -9,6 +9,7 @@ import torch
 
 from hwnas import _core
 from hwnas.kernels import _arena
+from hwnas.kernels._cpu_queue import address, call, catch_up
 from hwnas.kernels._cpu_window import pack_window
 from hwnas.kernels.backend import Window
 
@@ -33,16 +34,16 @@ def conv(
     z = _arena.image(n, columns, window.size(height), window.size(width))
     found = _arena.flat(2, columns) if statistics else None
     weight = weight.contiguous()
-    to = (z.data_ptr(), 0 if found is None else found.data_ptr(), torch.get_num_threads())
+    to = (address(z), address(found), torch.get_num_threads())
     if window.kernel == 1 and window.stride == 1:
-        inputs = [(x.data_ptr(), x.shape[1], 0, False) for x in xs]
-        _core.pointwise(inputs, relu, n * height * width, columns, weight.data_ptr(), *to)
+        inputs = [(address(x), x.shape[1], 0, False) for x in xs]
+        call(_core.pointwise, inputs, relu, n * height * width, columns, address(weight), *to)
     elif window.kernel == 1:
-        parts = [(weight.data_ptr(), 0, columns, 0)]
-        _core.sampled(pack_window(window, xs[0]), xs[0].data_ptr(), relu, parts, *to)
+        parts = [(address(weight), 0, columns, 0)]
+        call(_core.sampled, pack_window(window, xs[0]), address(xs[0]), relu, parts, *to)
     else:
         packed = pack_window(window, xs[0])
-        _core.dense(packed, xs[0].data_ptr(), relu, columns, weight.data_ptr(), *to)
+        call(_core.dense, packed, address(xs[0]), relu, columns, address(weight), *to)
     return z, found
 
 
@@ -66,34 +67,36 @@ def conv_backward(
     packed_up = _arena.pack_upstream(up)
     if window.kernel == 1 and window.stride == 1:
         inputs = [
-            (x.data_ptr(), x.shape[1], _address(dx), is_added)
+            (address(x), x.shape[1], address(dx), is_added)
             for x, dx, is_added in zip(xs, dxs, accumulate, strict=True)
         ]
-        _core.pointwise_backward(
+        call(
+            _core.pointwise_backward,
             inputs,
             relu,
             n * height * width,
             columns,
-            weight.data_ptr(),
+            address(weight),
             packed_up,
-            dweight.data_ptr(),
+            address(dweight),
             threads,
         )
         return dweight
     packed = pack_window(window, xs[0])
-    x, dx = xs[0].data_ptr(), _address(dxs[0])
+    x, dx = address(xs[0]), address(dxs[0])
     if window.kernel == 1:
-        parts = [(weight.data_ptr(), dweight.data_ptr(), columns, 0)]
-        _core.sampled_backward(packed, x, relu, parts, packed_up, dx, accumulate[0], threads)
+        parts = [(address(weight), address(dweight), columns, 0)]
+        call(_core.sampled_backward, packed, x, relu, parts, packed_up, dx, accumulate[0], threads)
     else:
-        _core.dense_backward(
+        call(
+            _core.dense_backward,
             packed,
             x,
             relu,
             columns,
-            weight.data_ptr(),
+            address(weight),
             packed_up,
-            dweight.data_ptr(),
+            address(dweight),
             dx,
             accumulate[0],
             threads,
@@ -110,13 +113,14 @@ def reduction(
     z = _arena.image(n, columns, (height + 1) // 2, (width + 1) // 2)
     found = _arena.flat(2, columns) if statistics else None
     even, odd = even.contiguous(), odd.contiguous()
-    _core.sampled(
+    call(
+        _core.sampled,
         pack_window(_EVERY_SECOND, x),
-        x.data_ptr(),
+        address(x),
         relu,
-        [(even.data_ptr(), 0, even.shape[0], 0), (odd.data_ptr(), 0, odd.shape[0], 1)],
-        z.data_ptr(),
-        _address(found),
+        [(address(even), 0, even.shape[0], 0), (address(odd), 0, odd.shape[0], 1)],
+        address(z),
+        address(found),
         torch.get_num_threads(),
     )
     return z, found
@@ -134,16 +138,17 @@ def reduction_backward(
     """See `Backend.reduction_backward`."""
     even, odd = even.contiguous(), odd.contiguous()
     d_even, d_odd = torch.empty_like(even), torch.empty_like(odd)
-    _core.sampled_backward(
+    call(
+        _core.sampled_backward,
         pack_window(_EVERY_SECOND, x),
-        x.data_ptr(),
+        address(x),
         relu,
         [
-            (even.data_ptr(), d_even.data_ptr(), even.shape[0], 0),
-            (odd.data_ptr(), d_odd.data_ptr(), odd.shape[0], 1),
+            (address(even), address(d_even), even.shape[0], 0),
+            (address(odd), address(d_odd), odd.shape[0], 1),
         ],
         _arena.pack_upstream(up),
-        _address(dx),
+        address(dx),
         accumulate,
         torch.get_num_threads(),
     )
@@ -151,10 +156,6 @@ def reduction_backward(
 
 
 _EVERY_SECOND = Window(1, 2)
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()
 
 
 def _concatenated(xs: Sequence[Tensor]) -> Tensor:
@@ -174,6 +175,7 @@ def _concatenated_backward(
     x = _concatenated(xs)
     dx = _arena.image(*x.shape)
     dweight = conv_backward(up, [x], relu, window, weight, [dx], [False])
+    catch_up()
     first = 0
     for each, to, is_added in zip(xs, dxs, accumulate, strict=True):
         own = dx[:, first : first + each.shape[1]]

@@ -8,6 +8,7 @@ import torch
 
 from hwnas import _core
 from hwnas.kernels import _arena
+from hwnas.kernels._cpu_queue import address, call
 from hwnas.kernels._cpu_window import pack_window
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ def pool(
     z = _arena.image(*size)
     index = _arena.byte_image(*size) if is_max else None
     found = _arena.flat(2, channels) if statistics else None
-    _core.pool(
+    call(
+        _core.pool,
         pack_window(window, x),
-        x.data_ptr(),
-        z.data_ptr(),
-        0 if index is None else index.data_ptr(),
-        0 if found is None else found.data_ptr(),
+        address(x),
+        address(z),
+        address(index),
+        address(found),
         torch.get_num_threads(),
     )
     return z, index, found
@@ -45,11 +47,12 @@ def pool_backward(
     accumulate: bool,
 ) -> None:
     """See `Backend.pool_backward`."""
-    _core.pool_backward(
+    call(
+        _core.pool_backward,
         pack_window(window, dx),
         _arena.pack_upstream(up),
-        0 if index is None or not is_max else index.data_ptr(),
-        dx.data_ptr(),
+        0 if index is None or not is_max else address(index),
+        address(dx),
         accumulate,
         torch.get_num_threads(),
     )

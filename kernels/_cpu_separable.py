@@ -8,6 +8,7 @@ import torch
 
 from hwnas import _core
 from hwnas.kernels._arena import image, pack_norm, pack_upstream
+from hwnas.kernels._cpu_queue import address, call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,14 +34,15 @@ def separable(
     z = image(x.shape[0], outputs, window.size(x.shape[2]), window.size(x.shape[3]))
     moments = torch.empty(2, outputs) if statistics else None
     depthwise, pointwise = depthwise.contiguous(), pointwise.contiguous()
-    _core.separable(
+    call(
+        _core.separable,
         sizes,
-        x.data_ptr(),
+        address(x),
         pack_norm(norm),
-        depthwise.data_ptr(),
-        pointwise.data_ptr(),
-        z.data_ptr(),
-        0 if moments is None else moments.data_ptr(),
+        address(depthwise),
+        address(pointwise),
+        address(z),
+        address(moments),
         torch.get_num_threads(),
     )
     return z, moments
@@ -64,18 +66,19 @@ def separable_backward(
     depthwise, pointwise = depthwise.contiguous(), pointwise.contiguous()
     d_depthwise, d_pointwise = torch.empty_like(depthwise), torch.empty_like(pointwise)
     sums = None if norm is None else torch.empty(2, x.shape[1])
-    _core.separable_backward(
+    call(
+        _core.separable_backward,
         _sizes(x, window, pointwise),
         pack_upstream(up),
-        x.data_ptr(),
+        address(x),
         pack_norm(norm),
-        depthwise.data_ptr(),
-        pointwise.data_ptr(),
-        dx.data_ptr(),
+        address(depthwise),
+        address(pointwise),
+        address(dx),
         accumulate,
-        d_depthwise.data_ptr(),
-        d_pointwise.data_ptr(),
-        0 if sums is None else sums.data_ptr(),
+        address(d_depthwise),
+        address(d_pointwise),
+        address(sums),
         torch.get_num_threads(),
     )
     return d_depthwise, d_pointwise, sums

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hwnas.kernels import stages
 from hwnas.kernels.backend import Norm, Upstream, Window
+from hwnas.kernels.gradients import Gradients, Targets
 from hwnas.kernels.plan import Branch, Plan
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ def _plan(op: tuple[str, Plan, bool, int | None], backend: Backend) -> Count:
     with _counting() as since:
         y, saved = stages.forward(backend, plan, [x], weights, [], gates, active)
         forward = since()
-        stages.backward(backend, plan, y, [x], weights, [], gates, saved, active, [True])
+        targets = Targets(Gradients(backend, [x], [True]), [0])
+        stages.backward(backend, plan, y, [x], weights, [], gates, saved, active, targets)
         return Count(name, forward, since(), limit_both=limit)
 
 

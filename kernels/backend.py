@@ -13,6 +13,7 @@ Statistics, sums, and gradients of norms are float32 whatever the activations ar
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,6 +130,16 @@ class Backend(ABC):
         return plan is None or all(
             branch.kernel % 2 == 1 and branch.kernel <= LARGEST_KERNEL for branch in plan.branches
         )
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """Return a ``with`` block in which stages may be held back, to run one behind the other.
+
+        Inside, results are for other stages only, until `catch_up` or the end.
+        """
+        return contextlib.nullcontext()
+
+    def catch_up(self) -> None:  # noqa: B027 - nothing is held back by default
+        """Run what `together` holds back."""
 
     @abstractmethod
     def empty(self, like: Tensor, channels: int, height: int, width: int) -> Tensor:

@@ -6,11 +6,13 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hwnas.errors import ShapeError
+from hwnas.errors import ShapeError, UserInputError
 from hwnas.kernels.plan import Branch, Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hwnas.kernels.backend import Backend
 
 Shape = tuple[int, ...]
 
@@ -41,6 +43,21 @@ def check(
         raise ShapeError(f"mixed_op: {count} branches need as many gates and marks of activity")
     shapes = [tuple(tuple(each.shape) for each in group) for group in (inputs, weights, statistics)]
     return _check_shapes(plan.text, *shapes)
+
+
+def taken(backend: Backend, plan: Plan, x: Tensor) -> Backend:
+    """Return the backend if it takes a plan and tensors like `x`.
+
+    Raises:
+        UserInputError: It does not.
+    """
+    if not (backend.offers(plan) and (backend.accepts(x.device, x.dtype) or x.is_meta)):
+        kinds = ", ".join(f"{each.kind} {each.kernel}x{each.kernel}" for each in plan.branches)
+        raise UserInputError(
+            f"the kernel backend {backend.name!r} does not take {kinds} in {x.dtype} on {x.device}",
+            "leave the choice to hwnas: hwnas.kernels.chosen(device, dtype)",
+        )
+    return backend
 
 
 @functools.lru_cache(maxsize=8192)

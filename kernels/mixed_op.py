@@ -7,23 +7,22 @@ is not active costs nothing.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
 from hwnas.errors import ShapeError, UserInputError
 from hwnas.kernels import stages
+from hwnas.kernels._layout import filters, images, laid_out, moments, wide
 from hwnas.kernels.backends import backend_named
-from hwnas.kernels.checks import check
+from hwnas.kernels.checks import check, taken
+from hwnas.kernels.gradients import Gradients, Targets
 from hwnas.kernels.plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from hwnas.kernels.backend import Backend
 
 _LIBRARY = torch.library.Library("hwnas", "FRAGMENT")
 _LIBRARY.define(
@@ -76,8 +75,15 @@ def mixed_op(
     )
     if statistics:
         return y, []
+    return y, batch_statistics(plan, active, saved)
+
+
+def batch_statistics(
+    plan: Plan, active: Sequence[bool], saved: Sequence[Tensor]
+) -> list[Tensor | None]:
+    """Return the batch's `[2, C]` statistics of each norm out of what a forward pass saved."""
     found = (each for each in saved if each.ndim == 2)
-    return y, [
+    return [
         next(found) if is_active else None
         for branch, is_active in zip(plan.branches, active, strict=True)
         for _ in range(branch.norm_count)
@@ -95,40 +101,6 @@ def active_branches(gates: Tensor) -> list[bool]:
     return [value != 0 for value in gates.tolist()]
 
 
-def _channels_last(tensors: Sequence[Tensor]) -> list[Tensor]:
-    return [each.contiguous(memory_format=torch.channels_last) for each in tensors]
-
-
-def _laid_out(tensor: Tensor) -> Tensor:
-    if tensor.ndim == 4:
-        return tensor.contiguous(memory_format=torch.channels_last)
-    return tensor.contiguous()
-
-
-def _wide(statistics: Sequence[Tensor], x: Tensor) -> list[Tensor]:
-    return [each.to(x.device, stages.wide(x.dtype)).contiguous() for each in statistics]
-
-
-def _taking(name: str, plan: Plan, x: Tensor) -> Backend:
-    """Return the backend; kernels get addresses, so it must take what lies there.
-
-    Raises:
-        UserInputError: It does not.
-    """
-    backend = backend_named(name)
-    if not (backend.offers(plan) and (backend.accepts(x.device, x.dtype) or x.is_meta)):
-        kinds = ", ".join(f"{each.kind} {each.kernel}x{each.kernel}" for each in plan.branches)
-        raise UserInputError(
-            f"the kernel backend {name!r} does not take {kinds} in {x.dtype} on {x.device}",
-            "leave the choice to hwnas: hwnas.kernels.chosen(device, dtype)",
-        )
-    return backend
-
-
-def _contiguous(weights: Sequence[Tensor]) -> list[Tensor]:
-    return [each if each.ndim == 4 else each.contiguous() for each in weights]
-
-
 def _run(
     inputs: Sequence[Tensor],
     weights: Sequence[Tensor],
@@ -141,11 +113,11 @@ def _run(
     parsed = Plan.parse(plan)
     check(parsed, inputs, weights, statistics, gates, active)
     return stages.forward(
-        _taking(backend, parsed, inputs[0]),
+        taken(backend_named(backend), parsed, inputs[0]),
         parsed,
-        _channels_last(inputs),
-        _contiguous(weights),
-        _wide(statistics, inputs[0]),
+        images(inputs),
+        filters(weights),
+        moments(statistics, inputs[0]),
         gates,
         active,
     )
@@ -167,19 +139,26 @@ def _run_backward(
     shape = check(parsed, inputs, weights, statistics, gates, active)
     if tuple(gradient.shape) != shape:
         raise ShapeError(f"mixed_op: the gradient is {shape}, got {tuple(gradient.shape)}")
-    return stages.backward(
-        _taking(backend, parsed, inputs[0]),
+    chosen = taken(backend_named(backend), parsed, inputs[0])
+    inputs = images(inputs)
+    gradients = Gradients(chosen, inputs, wanted)
+    d_weights, d_gates = stages.backward(
+        chosen,
         parsed,
         gradient.contiguous(memory_format=torch.channels_last),
-        _channels_last(inputs),
-        _contiguous(weights),
-        _wide(statistics, inputs[0]),
+        inputs,
+        filters(weights),
+        moments(statistics, inputs[0]),
         gates,
         # Hooks on saved tensors (offloading, compression) may hand back another layout.
-        [_laid_out(each) for each in saved],
+        [laid_out(each) for each in saved],
         active,
-        wanted,
+        Targets(gradients, range(len(inputs))),
     )
+    # Two results of an operator must not share memory; gradients of norms are rows of one tensor.
+    d_weights = [each.clone() if each.ndim == 1 else each for each in d_weights]
+    d_inputs = [each for each in gradients.results(len(inputs)) if each is not None]
+    return d_inputs, d_weights, d_gates
 
 
 def _fake_image(like: Tensor, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
@@ -213,7 +192,7 @@ def _fake(
             if branch.has_norm or (gates is not None and branch.kind != "identity"):
                 saved.append(_fake_image(inputs[0], shape))
             if branch.has_norm and not statistics:
-                saved.append(inputs[0].new_empty((2, shape[1]), dtype=stages.wide(inputs[0].dtype)))
+                saved.append(inputs[0].new_empty((2, shape[1]), dtype=wide(inputs[0].dtype)))
     return _fake_image(inputs[0], stages.output_shape(parsed, inputs, weights)), saved
 
 
@@ -246,120 +225,56 @@ def _of_active(plan: str, active: Sequence[bool], weights: Sequence[Any]) -> lis
     ]
 
 
-def _below_autograd() -> contextlib.AbstractContextManager[Any]:
-    return torch._C._AutoDispatchBelowAutograd()
-
-
-class _MixedOp(torch.autograd.Function):
-    """The operator's autograd, over a flat list of tensors.
-
-    `torch.library.register_autograd` would walk the nested lists several times a call, which for a
-    supernet's some seventy calls a step costs as much as ten kernels.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
-        images, weights, statistics, gates, _ = call.split(tensors)
-        with _below_autograd():
-            y, saved = torch.ops.hwnas.mixed_op(
-                images, weights, statistics, gates, call.active, call.plan, call.backend
-            )
-        ctx.call = call
-        ctx.save_for_backward(*tensors, *saved)
-        ctx.mark_non_differentiable(*saved)
-        ctx.set_materialize_grads(False)
-        return y, *saved
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        call: _Call = ctx.call
-        gradient = gradients[0]
-        if gradient is None:
-            return (None,) * len(ctx.needs_input_grad)
-        images, weights, statistics, gates, saved = call.split(ctx.saved_tensors)
-        plan = Plan.parse(call.plan)
-        wanted = ctx.needs_input_grad[1 : 1 + call.inputs]
-        passed_on = [w and _is_passed_on(plan, call.active, i, gates) for i, w in enumerate(wanted)]
-        computed = [w and not p for w, p in zip(wanted, passed_on, strict=True)]
-        operands = (gradient, images, weights, statistics, gates, saved, call.active, computed)
-        # Without create_graph nothing can ask for a second derivative: no need to refuse one.
-        guard = contextlib.nullcontext() if torch.is_grad_enabled() else _below_autograd()
-        with guard:
-            d_inputs, d_weights, d_gates = torch.ops.hwnas.mixed_op_backward(
-                *operands, call.plan, call.backend
-            )
-        found = iter(d_inputs)
-        result: list[Tensor | None] = [None]
-        for p, c in zip(passed_on, computed, strict=True):
-            result.append(gradient if p else next(found) if c else None)
-        rest = iter(d_weights)
-        for at, is_active in zip(plan.weight_slices, call.active, strict=True):
-            result += [next(rest) if is_active else None for _ in range(at.start, at.stop)]
-        result += [None] * call.statistics
-        return (*result, d_gates) if call.has_gates else tuple(result)
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """What of a call is not a tensor, and how the flat list of tensors is made of groups."""
-
-    inputs: int
-    weights: int
-    statistics: int
-    has_gates: bool
-    active: Sequence[bool]
-    plan: str
-    backend: str
-
-    def split(
-        self, tensors: Sequence[Tensor]
-    ) -> tuple[
-        Sequence[Tensor], Sequence[Tensor], Sequence[Tensor], Tensor | None, Sequence[Tensor]
-    ]:
-        """Return inputs, weights, statistics, gates and what follows them."""
-        first = self.inputs + self.weights
-        last = first + self.statistics
-        return (
-            tensors[: self.inputs],
-            tensors[self.inputs : first],
-            tensors[first:last],
-            tensors[last] if self.has_gates else None,
-            tensors[last + self.has_gates :],
-        )
-
-
-def _differentiable(
-    inputs: Sequence[Tensor],
-    weights: Sequence[Tensor],
-    statistics: Sequence[Tensor],
-    gates: Tensor | None,
-    active: Sequence[bool],
-    plan: str,
-    backend: str,
-) -> tuple[Tensor, list[Tensor]]:
-    tensors = [*inputs, *weights, *statistics, *([] if gates is None else [gates])]
-    counts = (len(inputs), len(weights), len(statistics))
-    y, *saved = _MixedOp.apply(  # type: ignore[no-untyped-call]
-        _Call(*counts, gates is not None, active, plan, backend), *tensors
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, list[Tensor]]) -> None:
+    images, weights, statistics, gates, active, plan, backend = inputs
+    saved = output[1]
+    ctx.counts = (len(images), len(weights), len(statistics))
+    ctx.call = (active, plan, backend)
+    ctx.has_gates = gates is not None
+    ctx.save_for_backward(
+        *images, *weights, *statistics, *([gates] if ctx.has_gates else []), *saved
     )
-    return y, saved
+    ctx.set_materialize_grads(False)
 
 
-def _is_passed_on(plan: Plan, active: Sequence[bool], index: int, gates: Tensor | None) -> bool:
-    """Whether an input's gradient is the output's: its only reader is an ungated identity."""
-    readers = [
-        branch
-        for branch, is_active in zip(plan.branches, active, strict=True)
-        if is_active and index in branch.inputs
-    ]
-    return gates is None and len(readers) == 1 and readers[0].is_plain
+def _differentiate(ctx: Any, gradient: Tensor | None, _: Any) -> tuple[Any, ...]:
+    """Return the gradient of each operand of `mixed_op`; `saved` has none."""
+    tensors = iter(ctx.saved_tensors)
+    inputs, weights, statistics = ([next(tensors) for _ in range(n)] for n in ctx.counts)
+    gates = next(tensors) if ctx.has_gates else None
+    nothing = [None] * len(inputs), [None] * len(weights), [None] * len(statistics)
+    if gradient is None:
+        return (*nothing, None, None, None, None)
+    active, plan, backend = ctx.call
+    wanted = list(ctx.needs_input_grad[0])
+    operands = (gradient, inputs, weights, statistics, gates, list(tensors), active, wanted)
+    d_inputs, d_weights, d_gates = torch.ops.hwnas.mixed_op_backward(*operands, plan, backend)
+    dxs, dws = iter(d_inputs), iter(d_weights)
+    return (
+        [next(dxs) if is_wanted else None for is_wanted in wanted],
+        [
+            next(dws) if is_active else None
+            for at, is_active in zip(Plan.parse(plan).weight_slices, active, strict=True)
+            for _ in range(at.start, at.stop)
+        ],
+        nothing[2],
+        d_gates if ctx.has_gates else None,
+        None,
+        None,
+        None,
+    )
 
 
 def _nothing_to_save(ctx: Any, inputs: Any, output: Any) -> None:
     """Let the graph end here: what follows raises."""
 
 
-def _no_double_backward(ctx: Any, *_: Any) -> NoReturn:
+def no_double_backward(ctx: Any, *_: Any) -> NoReturn:
+    """Refuse a second derivative.
+
+    Raises:
+        UserInputError: Always.
+    """
     raise UserInputError(
         "fused kernels have no second derivative",
         "run with HWNAS_KERNELS=reference where gradients of gradients are needed",
@@ -371,10 +286,12 @@ for _key in ("CPU", "CUDA"):
     _LIBRARY.impl("mixed_op_backward", _run_backward, _key)
 torch.library.register_fake("hwnas::mixed_op", _fake, lib=_LIBRARY)
 torch.library.register_fake("hwnas::mixed_op_backward", _fake_backward, lib=_LIBRARY)
-_LIBRARY.impl("mixed_op", _differentiable, "Autograd")
+torch.library.register_autograd(
+    "hwnas::mixed_op", _differentiate, setup_context=_save, lib=_LIBRARY
+)
 torch.library.register_autograd(
     "hwnas::mixed_op_backward",
-    _no_double_backward,
+    no_double_backward,
     setup_context=_nothing_to_save,
     lib=_LIBRARY,
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from hwnas.kernels.backend import Backend, Norm, Upstream
+from hwnas.kernels.gradients import Targets
 from hwnas.kernels.plan import Branch, Plan
 
 if TYPE_CHECKING:
@@ -58,9 +59,9 @@ def forward(
         relu = branch.relu_after
     if not zs:
         return _zeros(backend, plan, inputs, weights), saved
-    if len(zs) == 1 and norms[0] is None and gates is None:
-        plain = plan.branches[chosen[0]].is_plain
-        return (zs[0].clone() if plain else zs[0]), saved
+    lacks_nothing = len(zs) == 1 and norms[0] is None and gates is None
+    if lacks_nothing and not plan.branches[chosen[0]].is_plain:  # a plain one would be its input
+        return zs[0], saved
     return backend.combine(
         zs, norms, None if gates is None else _chosen(gates, chosen), relu
     ), saved
@@ -76,8 +77,8 @@ def backward(
     gates: Tensor | None,
     saved: Sequence[Tensor],
     active: Sequence[bool],
-    wanted: Sequence[bool],
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    targets: Targets,
+) -> tuple[list[Tensor], Tensor]:
     """Run a plan backwards.
 
     Args:
@@ -90,14 +91,13 @@ def backward(
         gates: As in `forward`.
         saved: From `forward`.
         active: As in `forward`.
-        wanted: Whether each input's gradient is wanted.
+        targets: Takes the gradients of the inputs.
 
     Returns:
-        Gradients of the wanted inputs, of the weights of the active branches, and of the gates
-        (empty without gates; 0 for a branch that is not active).
+        Gradients of the weights of the active branches (those of norms are views), and of the
+        gates (empty without gates; 0 for a branch that is not active).
     """
     tape = _read_tape(plan, inputs, weights, statistics, saved, active, gates is not None)
-    dxs = _Gradients(backend, inputs, wanted)
     dweights: list[Tensor] = []
     relu = any(each.branch.relu_after for each in tape)
     dgates = gradient.new_zeros(0 if gates is None else len(plan.branches))
@@ -108,6 +108,7 @@ def backward(
         )
         gated = sums
         if gates is not None:
+            backend.catch_up()
             chosen = [each.number for each in tape]
             gated = sums * _chosen(gates, chosen).view(-1, 1, 1)
             found = _gate_gradients(sums, [each.norms[-1] for each in tape])
@@ -119,8 +120,8 @@ def backward(
         behind = None if gated is None or norm is None else gated[place]
         place_in_sum = (gates, each.number, each.branch.relu_after)
         up = Upstream(gradient, each.zs[-1], norm, own, *place_in_sum)
-        dweights += _branch_backward(backend, each, up, behind, inputs, dxs)
-    return dxs.finished(), _owned(dweights, tape), dgates
+        dweights += _branch_backward(backend, each, up, behind, inputs, targets)
+    return _typed(dweights, tape), dgates
 
 
 class _Taped:
@@ -133,46 +134,6 @@ class _Taped:
         self.zs: list[Tensor | None] = []
         self.norms: list[Norm | None] = []
         self.index: Tensor | None = None
-
-
-class _Gradients:
-    """Gradients of the inputs, made when first written and added to afterwards."""
-
-    def __init__(self, backend: Backend, inputs: Sequence[Tensor], wanted: Sequence[bool]) -> None:
-        self._backend = backend
-        self._inputs = inputs
-        self._wanted = wanted
-        self._buffers: list[Tensor | None] = [None] * len(inputs)
-
-    def target(self, index: int) -> tuple[Tensor | None, bool]:
-        """Return where to write an input's gradient (None if not wanted) and whether to add."""
-        if not self._wanted[index]:
-            return None, False
-        buffer = self._buffers[index]
-        if buffer is not None:
-            return buffer, True
-        return self._make(index), False
-
-    def scratch(self, index: int) -> tuple[Tensor, bool]:
-        """Return `target`, or a buffer that nobody reads where the gradient is not wanted."""
-        buffer, accumulate = self.target(index)
-        if buffer is None:
-            x = self._inputs[index]
-            return self._backend.empty(x, *x.shape[1:]), False
-        return buffer, accumulate
-
-    def finished(self) -> list[Tensor]:
-        """Return the wanted gradients; an input that no active branch read has zeros."""
-        for index, is_wanted in enumerate(self._wanted):
-            if is_wanted and self._buffers[index] is None:
-                self._make(index).zero_()
-        return [buffer for buffer in self._buffers if buffer is not None]
-
-    def _make(self, index: int) -> Tensor:
-        x = self._inputs[index]
-        buffer = self._backend.empty(x, *x.shape[1:])
-        self._buffers[index] = buffer
-        return buffer
 
 
 def _norm(
@@ -260,32 +221,32 @@ def _branch_backward(
     up: Upstream,
     behind: Tensor | None,
     inputs: Sequence[Tensor],
-    dxs: _Gradients,
+    targets: Targets,
 ) -> list[Tensor]:
     """Return the gradients of the branch's weights, in their order.
 
     `behind` holds the gated sums of the norm behind the branch: the gradients of its shift and
-    scale. Those of norms are views of such sums until `_owned`.
+    scale.
     """
     branch, weights, first = each.branch, each.weights, each.branch.inputs[0]
     if branch.kind == "separable":
-        return _separable_backward(backend, each, up, behind, inputs[first], dxs)
+        return _separable_backward(backend, each, up, behind, inputs[first], targets)
     own: list[Tensor] = []
     if branch.kind == "conv":
         xs = [inputs[i] for i in branch.inputs]
-        targets = [dxs.target(i) for i in branch.inputs]
-        dx, accumulate = [t for t, _ in targets], [a for _, a in targets]
+        found = [targets.target(i) for i in branch.inputs]
+        dx, accumulate = [t for t, _ in found], [a for _, a in found]
         args = (branch.relu_before, branch.window(), weights[0])
         own = [backend.conv_backward(up, xs, *args, dx, accumulate)]
     elif branch.kind == "reduction":
-        target = dxs.target(first)
+        target = targets.target(first)
         own = list(
             backend.reduction_backward(
                 up, inputs[first], branch.relu_before, weights[0], weights[1], *target
             )
         )
-    else:
-        buffer, add = dxs.target(first)
+    elif not (branch.is_plain and up.gates is None and targets.pass_on(first, up.gradient)):
+        buffer, add = targets.target(first)
         if buffer is not None and branch.kind == "identity":
             backend.accumulate(up, buffer, add)
         elif buffer is not None:
@@ -300,7 +261,7 @@ def _separable_backward(
     up: Upstream,
     behind: Tensor | None,
     x: Tensor,
-    dxs: _Gradients,
+    targets: Targets,
 ) -> list[Tensor]:
     branch = each.branch
     gradients: list[Tensor] = []
@@ -308,7 +269,7 @@ def _separable_backward(
         depthwise, pointwise = each.weights[stage * branch.weights_per_stage :][:2]
         if stage == 0:
             source, norm = x, None
-            target, accumulate = dxs.scratch(branch.inputs[0])
+            target, accumulate = targets.scratch(branch.inputs[0])
         else:
             before = each.zs[stage - 1]
             assert before is not None
@@ -327,31 +288,19 @@ def _norm_gradients(sums: Tensor | None) -> list[Tensor]:
     return [] if sums is None else [sums[1], sums[0]]
 
 
-def _owned(dweights: list[Tensor], tape: Sequence[_Taped]) -> list[Tensor]:
-    """Copy what is a view: two results of an operator must not share memory.
+def _typed(dweights: list[Tensor], tape: Sequence[_Taped]) -> list[Tensor]:
+    """Convert the gradients of norms to the type of their weights.
 
-    All are copied at once, and converted to the type of the weights: on a GPU each copy would be
-    a launch.
+    All at once: on a GPU each conversion would be a launch.
     """
     weights = [weight for each in tape for weight in each.weights]
-    views = _places_of_norms(tape)
-    if views:
-        copies = [torch.empty_like(weights[i]) for i in views]
-        torch._foreach_copy_(copies, [dweights[i] for i in views])
-        for i, copy in zip(views, copies, strict=True):
-            dweights[i] = copy
+    places = [i for i, each in enumerate(dweights) if each.dtype != weights[i].dtype]
+    if places:
+        converted = [torch.empty_like(weights[i]) for i in places]
+        torch._foreach_copy_(converted, [dweights[i] for i in places])
+        for i, each in zip(places, converted, strict=True):
+            dweights[i] = each
     return dweights
-
-
-def _places_of_norms(tape: Sequence[_Taped]) -> list[int]:
-    """Return where the scales and shifts are among the weights of the active branches."""
-    places, start = [], 0
-    for each in tape:
-        step = each.branch.weights_per_stage
-        for end in range(start + step, start + len(each.weights) + 1, max(1, step)):
-            places += [end - 2, end - 1] if each.branch.has_norm else []
-        start += len(each.weights)
-    return places
 
 
 def _gate_gradients(sums: Tensor, norms: Sequence[Norm | None]) -> Tensor:
@@ -367,11 +316,6 @@ def _gate_gradients(sums: Tensor, norms: Sequence[Norm | None]) -> Tensor:
 def _chosen(gates: Tensor, chosen: Sequence[int]) -> Tensor:
     # Stacked, not indexed by a list: that would copy an index to the device, and wait for it.
     return gates if len(chosen) == gates.numel() else torch.stack([gates[i] for i in chosen])
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """Return the type of statistics and sums: float32, but float64 for float64 activations."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def output_shape(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
 
 from hwnas import kernels
+from hwnas.errors import ShapeError
 from hwnas.graph import EVAL, Graph, Node, Primitive, RunMode
-from hwnas.kernels.mixed_op import mixed_op
+from hwnas.kernels.region import Step, region
 from hwnas.supernet.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -33,30 +37,22 @@ def run(graph: Graph, store: WeightStore, x: torch.Tensor, mode: RunMode = EVAL)
     Raises:
         UserInputError: HWNAS_KERNELS names no backend.
         KernelUnavailable: HWNAS_KERNELS names a backend that cannot run here.
+        ShapeError: The images are not of the size that the graph is for.
 
     Returns:
         `[N, classes]` logits.
     """
+    if tuple(x.shape[1:]) != graph.nodes[0].shape:
+        raise ShapeError(
+            f"the graph takes images of shape {graph.nodes[0].shape}, got {tuple(x.shape[1:])}"
+        )
     backend = kernels.chosen(x.device, x.dtype)
     if torch.is_autocast_enabled(x.device.type):
         backend = None  # autocast decides types inside PyTorch's ops
     x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
     if backend is None:
         return _run_primitives(graph, store, x, mode)
-    fusable = graph.fusable()
-    values: list[torch.Tensor] = [x]
-    steps = zip(fusable.nodes, graph.fusable_bindings(), fusable.forms(), strict=True)
-    next(steps)  # the input
-    for node, bindings, form in steps:
-        weights = {local: store.get(name, spec) for local, name, spec in bindings}
-        inputs = [values[i] for i in node.inputs]
-        if form is not None and backend.offers(form.plan):
-            values.append(_run_fused(form, backend, inputs, weights, mode))
-        elif isinstance(node.op, Primitive):
-            values.append(node.op.forward(inputs, weights, mode))
-        else:
-            values.append(_run_expansion(fusable, node, inputs, weights, mode))
-    return values[fusable.outputs[0]]
+    return _run_fused(graph, store, x, mode, backend)
 
 
 def _run_primitives(
@@ -94,14 +90,76 @@ def _run_expansion(
 
 
 def _run_fused(
-    form: Form,
-    backend: Backend,
-    inputs: Sequence[torch.Tensor],
-    weights: Mapping[str, torch.Tensor],
-    mode: RunMode,
+    graph: Graph, store: WeightStore, x: torch.Tensor, mode: RunMode, backend: Backend
 ) -> torch.Tensor:
-    if form.norms and mode.batch_statistics:
-        _refuse_single_values(form, inputs)
+    """Run neighbouring ops that the backend offers as one region, all else by PyTorch."""
+    fusable = graph.fusable()
+    forms = fusable.forms()
+    values = {0: x}
+    weights: dict[int, dict[str, torch.Tensor]] = {}
+    fused: list[int] = []  # nodes of the region at hand
+
+    def finish_region(following: int) -> None:
+        if fused:
+            behind = chain.from_iterable(node.inputs for node in fusable.nodes[following:])
+            needed = {*fusable.outputs, *behind}
+            _run_region(fusable, fused, needed, values, weights, mode, backend)
+            fused.clear()
+
+    for place, bindings in enumerate(graph.fusable_bindings()):
+        weights[place] = {local: store.get(name, spec) for local, name, spec in bindings}
+        form, node = forms[place], fusable.nodes[place]
+        if form is not None and backend.offers(form.plan):
+            fused.append(place)
+            continue
+        finish_region(place)
+        if place == 0:
+            continue  # the input
+        inputs = [values[i] for i in node.inputs]
+        if isinstance(node.op, Primitive):
+            values[place] = node.op.forward(inputs, weights[place], mode)
+        else:
+            values[place] = _run_expansion(fusable, node, inputs, weights[place], mode)
+    finish_region(len(fusable.nodes))
+    return values[fusable.outputs[0]]
+
+
+def _run_region(
+    graph: Graph,
+    places: Sequence[int],
+    needed: AbstractSet[int],
+    values: dict[int, torch.Tensor],
+    weights: Mapping[int, Mapping[str, torch.Tensor]],
+    mode: RunMode,
+    backend: Backend,
+) -> None:
+    """Run the nodes at `places`, and keep the values that are needed behind them."""
+    inside = set(places)
+    outside = {i: None for place in places for i in graph.nodes[place].inputs if i not in inside}
+    number = {place: i for i, place in enumerate([*outside, *places])}
+    steps, forms = [], [graph.forms()[place] for place in places]
+    for place, form in zip(places, forms, strict=True):
+        assert form is not None
+        node = graph.nodes[place]
+        if form.norms and mode.batch_statistics:
+            _refuse_single_value(len(values[0]), node)
+        inputs = tuple(number[i] for i in node.inputs)
+        steps.append(_step(form, inputs, weights[place], mode))
+    wanted = [place for place in places if place in needed]
+    results, found = region(
+        backend, [values[i] for i in outside], steps, [number[place] for place in wanted]
+    )
+    values.update(zip(wanted, results, strict=True))
+    if mode.batch_statistics and mode.momentum > 0:
+        for place, form, statistics in zip(places, forms, found, strict=True):
+            assert form is not None
+            count = _count(len(values[0]), graph.nodes[place])
+            _follow(form, weights[place], statistics, count, mode.momentum)
+
+
+def _step(
+    form: Form, inputs: tuple[int, ...], weights: Mapping[str, torch.Tensor], mode: RunMode
+) -> Step:
     own = [
         weights[names[0]]
         if len(names) == 1
@@ -114,27 +172,21 @@ def _run_fused(
             torch.stack([weights[f"{norm}/mean"], weights[f"{norm}/variance"]])
             for norm in form.norms
         ]
-    y, found = mixed_op(
-        form.plan,
-        inputs,
-        own,
-        backend=backend.name,
-        statistics=running,
-        gates=None if form.gates is None else weights[form.gates],
-    )
-    if mode.batch_statistics and mode.momentum > 0:
-        _follow(form, weights, found, y, mode.momentum)
-    return y
+    gates = None if form.gates is None else weights[form.gates]
+    return Step(form.plan, inputs, own, running, gates)
 
 
-def _refuse_single_values(form: Form, inputs: Sequence[torch.Tensor]) -> None:
+def _count(images: int, node: Node) -> int:
+    """Return how many values each of a node's channels has."""
+    return images * math.prod(node.shape[1:])
+
+
+def _refuse_single_value(images: int, node: Node) -> None:
     """Refuse what PyTorch's batch norm refuses: one value has no variance."""
-    n, _, height, width = inputs[0].shape
-    p, q = form.plan.branches[0].size(height, width)
-    if n * p * q == 1:
+    if _count(images, node) == 1:
         raise ValueError(
             "Expected more than 1 value per channel when training, got a batch of 1 image whose "
-            f"features are {p}x{q}"
+            "features are 1x1"
         )
 
 
@@ -143,11 +195,13 @@ def _follow(
     form: Form,
     weights: Mapping[str, torch.Tensor],
     found: Sequence[torch.Tensor | None],
-    y: torch.Tensor,
+    count: int,
     momentum: float,
 ) -> None:
-    """Move running statistics towards the batch's, the variance unbiased, as PyTorch does."""
-    count = y.numel() // max(1, y.shape[1])  # stages after the first keep the size of the first
+    """Move running statistics towards the batch's, the variance unbiased, as PyTorch does.
+
+    `count` is that of the node's result: stages after the first keep the size of the first.
+    """
     if not count:
         return
     unbiased = count / max(1, count - 1)

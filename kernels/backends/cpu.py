@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,6 +32,18 @@ class CpuBackend(Backend):
         import torch
 
         return device.type == "cpu" and dtype == torch.float32
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """See `Backend.together`."""
+        from hwnas.kernels import _cpu_queue
+
+        return _cpu_queue.Together()
+
+    def catch_up(self) -> None:
+        """See `Backend.catch_up`."""
+        from hwnas.kernels import _cpu_queue
+
+        _cpu_queue.catch_up()
 
     def empty(self, like: Tensor, channels: int, height: int, width: int) -> Tensor:
         """Return an activation in the arena."""
