@@ -15,8 +15,9 @@ from hwnas.graph import TRAIN_SHARED, Graph, GraphBuilder, Primitive, Value
 from hwnas.graph.ops.mixed_op import Candidate
 from hwnas.graph.ops.pool_bn import PoolBn
 from hwnas.graph.ops.sep_conv import SepConv
-from hwnas.kernels.mixed_op import mixed_op
+from hwnas.kernels.backends import backend_named
 from hwnas.kernels.plan import Branch, Plan
+from hwnas.kernels.region import Step, region
 from hwnas.supernet.run import run
 from hwnas.supernet.weights import WeightStore
 
@@ -195,8 +196,8 @@ def _plain(graph: Graph, names: Sequence[str]) -> Callable[..., torch.Tensor]:
 class GatedSum:
     """Gated sum of seven tensors, to each of which a batch norm with known statistics is applied.
 
-    It is what follows the branches of a mixed op; graphs have no op for it alone, so the operator
-    `hwnas::mixed_op` is called with seven branches that only apply a norm.
+    It is what follows the branches of a mixed op; graphs have no op for it alone, so
+    a region is run with seven branches that only apply a norm.
     """
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
@@ -240,9 +241,8 @@ class GatedSum:
             if backend == "reference":
                 total: torch.Tensor = plain(zs, norms, exact, gates)
                 return total
-            return mixed_op(
-                self._plan, zs, norms, backend=backend, statistics=statistics, gates=gates
-            )[0]
+            step = Step(self._plan, tuple(range(BRANCHES)), norms, statistics, gates)
+            return region(backend_named(backend), zs, [step], [BRANCHES])[0][0]
 
         return Problem(leaves, forward, draw(*shape))
 
