@@ -125,7 +125,7 @@ def arena_trim() -> None:
     """Return kept blocks to the system."""
 
 def arena_poison(on: bool) -> None:
-    """Fill every block and workspace with NaN before it is handed out."""
+    """Fill every block with NaN before it is handed out."""
 
 # Their operands are described beside their argument structs, csrc/cpu/kernels/*.h.
 def separable(*operands: Any) -> None: ...

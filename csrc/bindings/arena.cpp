@@ -128,7 +128,7 @@ void bind_arena(py::module_& m) {
     m.def("arena_reset_peak", &hwnas::arena_reset_peak, "Start a new peak.");
     m.def("arena_trim", &hwnas::arena_trim, "Return kept blocks to the system.");
     m.def("arena_poison", &hwnas::arena_poison, py::arg("on"),
-          "Fill every block and workspace with NaN before it is handed out.");
+          "Fill every block with NaN before it is handed out.");
 }
 
 }  // namespace hwnas_bindings
