@@ -103,6 +103,8 @@ void backward(const py::tuple& operands, const Addresses& edges, const py::tuple
 namespace hwnas_bindings {
 
 void bind_rnn_cell(py::module_& m) {
+    m.def("rnn_plane", &hwnas::rnn_plane, py::arg("rows"), py::arg("features"),
+          "Floats of one matrix in panels.");
     m.def("rnn_cell", &forward, "Forward pass; see csrc/cpu/kernels/rnn_cell.h.");
     m.def("rnn_cell_backward", &backward, "Backward pass; see csrc/cpu/kernels/rnn_cell.h.");
 }

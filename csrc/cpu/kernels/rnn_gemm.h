@@ -210,7 +210,7 @@ static void pack_panel(const float* matrix, Index rows, Index width, Index p, fl
 }
 
 // Rows that two planes have in common: `rows` of them from a.data and b.data on.
-struct Segment {
+struct RowSegment {
     const float* a;
     const float* b;
     Index rows;
@@ -218,7 +218,7 @@ struct Segment {
 
 // c[ROWS][PANELS * kLanes] += sum over segments and rows of a[row][0..ROWS) * b[panel][row].
 template <int ROWS, int PANELS>
-static void accumulate_tile(const Segment* segments, Index count, Index a_at, Index b_at,
+static void accumulate_tile(const RowSegment* segments, Index count, Index a_at, Index b_at,
                             Index b_stride, bool add, float* c, Index width, int rows, int lanes) {
     Vec total[ROWS][PANELS];
     for (int r = 0; r < ROWS; ++r) {
