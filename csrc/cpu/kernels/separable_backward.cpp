@@ -31,7 +31,7 @@ struct Own {
     float* du;           // kTogether rows in front of the depthwise convolution
     float* d_depthwise;  // [tap][period]
     float* d_pointwise;  // [outputs][gradient_row]
-    float* sums;         // [2][period] of one image
+    float* sums;         // [2][period] of at most an image
     double* totals;      // [2][channels]
 };
 
@@ -291,14 +291,16 @@ void finish_rows(const SeparableBackwardArgs& args, const Shared& shared, const 
 
 // -- the pass ---------------------------------------------------------------------------------
 
+// Pixels whose sums one float may hold: more would cost digits, fewer time.
+constexpr int kFoldPixels = 512;
+
 void fold_sums(const Shared& shared, Own& own) {
     const Layout& at = shared.at;
     const int channels = at.shape.channels;
-    for (int i = 0; i < at.period; ++i) {
-        const int channel = i % at.channels;
-        if (channel < channels) {
-            own.totals[channel] += static_cast<double>(own.sums[i]);
-            own.totals[channels + channel] += static_cast<double>(own.sums[at.period + i]);
+    for (int i = 0; i < at.period; i += at.channels) {
+        for (int c = 0; c < channels; ++c) {
+            own.totals[c] += static_cast<double>(own.sums[i + c]);
+            own.totals[channels + c] += static_cast<double>(own.sums[at.period + i + c]);
         }
     }
     clear(own.sums, 2 * at.period);
@@ -311,6 +313,7 @@ void run_image(const SeparableBackwardArgs& args, const Shared& shared, Own& own
     Ring ring{own.rows, own.zeros, at.ring, at.row, 0, shape.height};
     Ring dt{own.dt_rows, own.zeros, shared.dt_rows, shared.dt_row, 0, at.rows};
     int finished = 0;
+    int folded = 0;
     for (int first = 0; first < at.rows; first += at.band) {
         const int end = min(first + at.band, at.rows);
         // Rows of x whose gradients are complete with this band.
@@ -328,9 +331,11 @@ void run_image(const SeparableBackwardArgs& args, const Shared& shared, Own& own
         add_depthwise_gradient(shared, own, ring, dt, first, end);
         finish_rows(args, shared, own, ring, dt, n, finished, ready);
         finished = ready;
-    }
-    if (!args.norm.is_none()) {
-        fold_sums(shared, own);
+        if (!args.norm.is_none() &&
+            (end == at.rows || (finished - folded) * shape.width >= kFoldPixels)) {
+            fold_sums(shared, own);
+            folded = finished;
+        }
     }
 }
 
