@@ -307,6 +307,22 @@ def test_statistics_survive_a_large_mean(name: str, offset: float) -> None:
     )
 
 
+@backends([(c, w) for c in (1, 3) for w in (3, 17)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_statistics_of_an_average_pool(
+    name: str, dtype: torch.dtype, case: Case, stride: int
+) -> None:
+    """Rows that end inside a vector, and pixels narrower than one."""
+    backend, make, (channels, width) = ready(name), Operands(11, dtype), case
+    x = make.image(2, channels, 6, width) + 2
+    assert_as_exact_as_pytorch(
+        lambda backend, o: backend.pool(o[0], False, Window(3, stride), True)[2],
+        backend,
+        (x,),
+        ["statistics"],
+    )
+
+
 @pytest.mark.parametrize("name", ON_CPU)
 def test_an_empty_batch(name: str) -> None:
     backend, make = ready(name), Operands(10)
