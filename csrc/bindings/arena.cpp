@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -85,9 +86,14 @@ py::object arena_tensor(const py::tuple& shape, bool is_bytes) {
     for (int i = 0; i < rank; ++i) {
         const int axis = rank == 4 ? kImage[i] : rank - 1 - i;
         block->strides[axis] = size;
-        size *= block->shape[axis];
+        if (__builtin_mul_overflow(size, block->shape[axis], &size)) {
+            throw std::bad_alloc();
+        }
     }
     const std::int64_t width = is_bytes ? 1 : 4;
+    if (size > PTRDIFF_MAX / 8) {
+        throw std::bad_alloc();
+    }
     DLTensor& tensor = block->managed.dl_tensor;
     tensor.data = hwnas::arena_take(static_cast<std::size_t>(size * width));
     tensor.device = {kCpu, 0};
