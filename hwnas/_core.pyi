@@ -89,7 +89,21 @@ def timing_statistics(
 largest_kernel: int
 
 def isa() -> str:
-    """Return the instruction set that kernels run with: ``v2``, ``v3``, ``v4`` or ``plain``."""
+    """Return the instruction set that kernels run with: ``v2``, ``v3``, ``v4`` or ``plain``.
+
+    Raises:
+        UserInputError: HWNAS_ISA names none, or one that this processor lacks; every kernel does.
+    """
+
+def best_isa() -> str:
+    """Return the best that this processor and its operating system can run."""
+
+def choose_isa(asked: str | None, best: str) -> str:
+    """Return what ``HWNAS_ISA=asked`` would choose on a processor that can run `best`.
+
+    Raises:
+        UserInputError: `asked` names none, or a better one; or `best` is below what kernels need.
+    """
 
 def arena_tensor(shape: tuple[int, ...], is_bytes: bool = False) -> Any:
     """Return a DLPack capsule of an uninitialised float32 (or uint8) tensor in the arena.
@@ -111,7 +125,7 @@ def arena_trim() -> None:
     """Return kept blocks to the system."""
 
 def arena_poison(on: bool) -> None:
-    """Fill every block and workspace with NaN before it is handed out."""
+    """Fill every block with NaN before it is handed out."""
 
 # Their operands are described beside their argument structs, csrc/cpu/kernels/*.h.
 def separable(*operands: Any) -> None: ...
@@ -127,5 +141,6 @@ def pool_backward(*operands: Any) -> None: ...
 def combine(*operands: Any) -> None: ...
 def combine_backward(*operands: Any) -> None: ...
 def accumulate(*operands: Any) -> None: ...
+def rnn_plane(rows: int, features: int) -> int: ...
 def rnn_cell(*operands: Any) -> None: ...
 def rnn_cell_backward(*operands: Any) -> None: ...

@@ -13,13 +13,10 @@ from hwnas.kernels import _arena
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Floats behind each plane of saved values, as `rnn_plane` in csrc/cpu/rnn_plan.cpp has them.
-_STAGGER = 272
-
 
 def saved_shape(steps: int, rows: int, hidden: int, nodes: int) -> tuple[int, int, int]:
     """Return the shape of the one tensor that the backward pass needs."""
-    return steps, 3 * nodes + 1, rows * ((hidden + 15) // 16 * 16) + _STAGGER
+    return steps, 3 * nodes + 1, _core.rnn_plane(rows, hidden)
 
 
 def rnn_cell(

@@ -357,7 +357,21 @@ class Backend(ABC):
 
         Returns:
             `[T, M * B, H]` averages of the leaves, `[M * B, H]` the carried state after the last
-            step, and whatever the backward pass needs.
+            step, and whatever the backward pass needs: tensors of x's dtype in the shapes of
+            `rnn_saved_shapes`.
+        """
+
+    @abstractmethod
+    def rnn_saved_shapes(
+        self, steps: int, rows: int, hidden: int, nodes: int
+    ) -> Sequence[tuple[int, ...]]:
+        """Return the shapes of what `rnn_cell` saves, for tracing without running.
+
+        Args:
+            steps: T.
+            rows: M * B.
+            hidden: H.
+            nodes: K.
         """
 
     @abstractmethod

@@ -234,16 +234,12 @@ def _fake(
     carry_last: bool,
     backend: str,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    from hwnas.kernels._cpu_rnn import saved_shape
+    from hwnas.kernels.backends import backend_named
 
     steps, rows, _ = x.shape
     hidden, nodes = h0.shape[1], len(activations) // cells
-    shapes: Mapping[str, list[tuple[int, ...]]] = {
-        "cpu": [saved_shape(steps, rows, hidden, nodes)],
-        "triton": [(nodes * steps * rows, 2 * hidden), ((nodes * steps + 1) * rows, hidden)],
-        "cuda": [(steps, nodes + 1, rows, hidden), *[(steps, nodes, rows, hidden)] * 2],
-    }
-    saved = [x.new_empty(shape) for shape in shapes[backend]]
+    shapes = backend_named(backend).rnn_saved_shapes(steps, rows, hidden, nodes)
+    saved = [x.new_empty(shape) for shape in shapes]
     return x.new_empty((steps, rows, hidden)), x.new_empty((rows, hidden)), saved
 
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -85,9 +86,14 @@ py::object arena_tensor(const py::tuple& shape, bool is_bytes) {
     for (int i = 0; i < rank; ++i) {
         const int axis = rank == 4 ? kImage[i] : rank - 1 - i;
         block->strides[axis] = size;
-        size *= block->shape[axis];
+        if (__builtin_mul_overflow(size, block->shape[axis], &size)) {
+            throw std::bad_alloc();
+        }
     }
     const std::int64_t width = is_bytes ? 1 : 4;
+    if (size > PTRDIFF_MAX / 8) {
+        throw std::bad_alloc();
+    }
     DLTensor& tensor = block->managed.dl_tensor;
     tensor.data = hwnas::arena_take(static_cast<std::size_t>(size * width));
     tensor.device = {kCpu, 0};
@@ -128,7 +134,7 @@ void bind_arena(py::module_& m) {
     m.def("arena_reset_peak", &hwnas::arena_reset_peak, "Start a new peak.");
     m.def("arena_trim", &hwnas::arena_trim, "Return kept blocks to the system.");
     m.def("arena_poison", &hwnas::arena_poison, py::arg("on"),
-          "Fill every block and workspace with NaN before it is handed out.");
+          "Fill every block with NaN before it is handed out.");
 }
 
 }  // namespace hwnas_bindings

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "bindings/checks.h"
 #include "cpu/norm.h"
 
 namespace hwnas_bindings {
@@ -19,8 +20,7 @@ void bind_combine(pybind11::module_& m);
 void bind_pool(pybind11::module_& m);
 void bind_conv(pybind11::module_& m);
 
-// Addresses cross the boundary as integers (Tensor.data_ptr()); 0 is null. The callers in kernels/
-// have checked dtype, layout and shape.
+// Addresses cross the boundary as integers (Tensor.data_ptr()); 0 is null.
 using Address = std::uintptr_t;
 
 inline const float* input(Address address) {
@@ -38,6 +38,10 @@ inline hwnas::Norm norm_from(const pybind11::object& packed, std::int64_t channe
         return norm;
     }
     const auto fields = pybind11::reinterpret_borrow<pybind11::tuple>(packed);
+    check_count("parts of a norm", fields.size(), 5);
+    check_given(channels, {{"statistics", fields[0].cast<Address>()},
+                           {"scale", fields[1].cast<Address>()},
+                           {"shift", fields[2].cast<Address>()}});
     norm.mean = input(fields[0].cast<Address>());
     norm.variance = norm.mean + channels;
     norm.gamma = input(fields[1].cast<Address>());
@@ -51,6 +55,8 @@ inline hwnas::Norm norm_from(const pybind11::object& packed, std::int64_t channe
 inline hwnas::Upstream upstream_from(const pybind11::tuple& fields, std::int64_t channels,
                                      std::int64_t count) {
     hwnas::Upstream up;
+    check_count("parts of an upstream gradient", fields.size(), 6);
+    check_given(count, {{"gradient", fields[0].cast<Address>()}});
     up.dy = input(fields[0].cast<Address>());
     up.z = input(fields[1].cast<Address>());
     up.norm = norm_from(fields[2], channels);
@@ -58,6 +64,9 @@ inline hwnas::Upstream upstream_from(const pybind11::tuple& fields, std::int64_t
     up.gate = fields[4].cast<float>();
     up.relu = fields[5].cast<bool>();
     up.count = static_cast<float>(count);
+    if (up.norm.is_batch) {
+        check_given(count, {{"z", fields[1].cast<Address>()}, {"sums", fields[3].cast<Address>()}});
+    }
     return up;
 }
 

@@ -14,6 +14,7 @@ namespace py = pybind11;
 namespace {
 
 using hwnas_bindings::Address;
+using hwnas_bindings::check_given;
 using hwnas_bindings::input;
 using hwnas_bindings::output;
 
@@ -30,14 +31,27 @@ struct Branches {
             norms.push_back(hwnas_bindings::norm_from(
                 py::reinterpret_borrow<py::object>(each), channels));
         }
+        hwnas_bindings::check_range("branches", size(), 1);
+        hwnas_bindings::check_count("norms", norms.size(), zs.size());
     }
 
     int size() const { return static_cast<int>(zs.size()); }
 };
 
+void check_sizes(std::int64_t pixels, int channels, int threads) {
+    hwnas_bindings::check_range("pixels", pixels, 0, INT64_MAX);
+    hwnas_bindings::check_range("channels", channels, 1);
+    hwnas_bindings::check_range("threads", threads, 1);
+}
+
 void combine(const py::list& zs, const py::list& norms, const std::vector<float>& gates, bool relu,
              std::int64_t pixels, int channels, Address y, int threads) {
     const Branches branches(zs, norms, channels);
+    check_sizes(pixels, channels, threads);
+    hwnas_bindings::check_count("gates", gates.size(), branches.zs.size());
+    for (const float* const z : branches.zs) {
+        check_given(pixels, {{"z", reinterpret_cast<Address>(z)}, {"y", y}});
+    }
     const hwnas::CombineArgs args{branches.zs.data(), branches.norms.data(), gates.data(),
                                   branches.size(),    relu,                  pixels,
                                   channels,           output(y),             threads};
@@ -48,6 +62,9 @@ void combine(const py::list& zs, const py::list& norms, const std::vector<float>
 void combine_backward(Address gradient, const py::list& zs, const py::list& norms, bool relu,
                       std::int64_t pixels, int channels, Address sums, int threads) {
     const Branches branches(zs, norms, channels);
+    check_sizes(pixels, channels, threads);
+    check_given(pixels, {{"gradient", gradient}});
+    check_given(channels, {{"sums", sums}});
     const hwnas::CombineBackwardArgs args{
         input(gradient), branches.zs.data(), branches.norms.data(), branches.size(), relu,
         pixels,          channels,           output(sums),          threads};
@@ -57,6 +74,8 @@ void combine_backward(Address gradient, const py::list& zs, const py::list& norm
 
 void accumulate(const py::tuple& up, std::int64_t pixels, int channels, Address dx,
                 bool is_added, int threads) {
+    check_sizes(pixels, channels, threads);
+    check_given(pixels, {{"dx", dx}});
     const hwnas::AccumulateArgs args{hwnas_bindings::upstream_from(up, channels, pixels),
                                      pixels, channels, output(dx), is_added, threads};
     const py::gil_scoped_release release;

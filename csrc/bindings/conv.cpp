@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #include "bindings/bind.h"
@@ -14,7 +15,10 @@ namespace py = pybind11;
 namespace {
 
 using hwnas_bindings::Address;
+using hwnas_bindings::check_given;
+using hwnas_bindings::check_range;
 using hwnas_bindings::input;
+using hwnas_bindings::Needed;
 using hwnas_bindings::output;
 using hwnas_bindings::upstream_from;
 using hwnas_bindings::window_from;
@@ -32,8 +36,15 @@ std::vector<hwnas::ConvInput> inputs_from(const py::list& packed) {
 
 hwnas::PointwiseArgs pointwise_args(const std::vector<hwnas::ConvInput>& inputs, bool relu,
                                     std::int64_t pixels, int columns, Address weight, int threads) {
+    check_range("inputs", static_cast<std::int64_t>(inputs.size()), 1);
+    check_range("pixels", pixels, 0, INT64_MAX);
+    check_range("columns", columns, 1);
+    check_range("threads", threads, 1);
+    check_given(columns, {{"weight", weight}});
     int depth = 0;
     for (const hwnas::ConvInput& each : inputs) {
+        check_range("channels", each.channels, 1);
+        check_given(pixels, {{"x", reinterpret_cast<Address>(each.x)}});
         depth += each.channels;
     }
     return {inputs.data(), static_cast<int>(inputs.size()), relu, pixels, depth, columns,
@@ -46,6 +57,7 @@ void pointwise(const py::list& packed, bool relu, std::int64_t pixels, int colum
     hwnas::PointwiseArgs args = pointwise_args(inputs, relu, pixels, columns, weight, threads);
     args.z = output(z);
     args.statistics = output(statistics);
+    check_given(pixels, {{"z", z}});
     const py::gil_scoped_release release;
     hwnas::pointwise(args);
 }
@@ -56,6 +68,7 @@ void pointwise_backward(const py::list& packed, bool relu, std::int64_t pixels, 
     const hwnas::PointwiseBackwardArgs args{
         pointwise_args(inputs, relu, pixels, columns, weight, threads),
         upstream_from(up, columns, pixels), output(dweight)};
+    check_given(columns, {{"dweight", dweight}});
     const py::gil_scoped_release release;
     hwnas::pointwise_backward(args);
 }
@@ -64,10 +77,20 @@ std::int64_t pixels_of(const hwnas::Window& window) {
     return window.images * window.out_height * window.out_width;
 }
 
+// `images` is of the window; x and the weight are read, `result` is written.
+void check_dense(std::int64_t images, int columns, Address x, Address weight, Needed result,
+                 int threads) {
+    check_range("columns", columns, 1);
+    check_range("threads", threads, 1);
+    check_given(columns, {{"weight", weight}});
+    check_given(images, {{"x", x}, result});
+}
+
 void dense(const py::tuple& window, Address x, bool relu, int columns, Address weight, Address z,
            Address statistics, int threads) {
     const hwnas::DenseArgs args{window_from(window), input(x),           relu,   columns,
                                 input(weight),       output(z), output(statistics), threads};
+    check_dense(args.window.images, columns, x, weight, {"z", z}, threads);
     const py::gil_scoped_release release;
     hwnas::dense(args);
 }
@@ -78,6 +101,7 @@ void dense_backward(const py::tuple& window, Address x, bool relu, int columns, 
     const hwnas::DenseBackwardArgs args{
         {geometry, input(x), relu, columns, input(weight), nullptr, nullptr, threads},
         upstream_from(up, columns, pixels_of(geometry)), output(dweight), output(dx), is_added};
+    check_dense(geometry.images, columns, x, weight, {"dweight", dweight}, threads);
     const py::gil_scoped_release release;
     hwnas::dense_backward(args);
 }
@@ -90,9 +114,14 @@ hwnas::SampledArgs sampled_args(const py::tuple& window, Address x, bool relu,
     args.x = input(x);
     args.relu = relu;
     args.threads = threads;
+    check_range("threads", threads, 1);
+    check_range("parts", static_cast<std::int64_t>(parts.size()), 1, std::size(args.parts));
+    check_given(args.window.images, {{"x", x}});
     for (const py::handle each : parts) {
         const auto fields = py::reinterpret_borrow<py::tuple>(each);
         const int columns = fields[2].cast<int>();
+        check_range("columns", columns, 1);
+        check_given(columns, {{"weight", fields[0].cast<Address>()}});
         args.parts[args.part_count++] = {input(fields[0].cast<Address>()),
                                          output(fields[1].cast<Address>()), columns, args.columns,
                                          fields[3].cast<int>()};
@@ -106,6 +135,7 @@ void sampled(const py::tuple& window, Address x, bool relu, const py::list& part
     hwnas::SampledArgs args = sampled_args(window, x, relu, parts, threads);
     args.z = output(z);
     args.statistics = output(statistics);
+    check_given(args.window.images, {{"z", z}});
     const py::gil_scoped_release release;
     hwnas::sampled(args);
 }

@@ -13,6 +13,8 @@ namespace py = pybind11;
 namespace {
 
 using hwnas_bindings::Address;
+using hwnas_bindings::check_given;
+using hwnas_bindings::check_range;
 using hwnas_bindings::input;
 using hwnas_bindings::output;
 using hwnas_bindings::window_from;
@@ -25,6 +27,8 @@ void pool(const py::tuple& window, Address x, Address z, Address index, Address 
           int threads) {
     const hwnas::PoolArgs args{window_from(window), input(x),           output(z),
                                bytes(index),        output(statistics), threads};
+    check_range("threads", threads, 1);
+    check_given(args.window.images, {{"x", x}, {"z", z}});
     const py::gil_scoped_release release;
     if (args.index != nullptr) {
         hwnas::max_pool(args);
@@ -40,6 +44,8 @@ void pool_backward(const py::tuple& window, const py::tuple& up, Address index, 
     const hwnas::PoolBackwardArgs args{
         geometry, hwnas_bindings::upstream_from(up, geometry.channels, count), bytes(index),
         output(dx), is_added, threads};
+    check_range("threads", threads, 1);
+    check_given(count, {{"dx", dx}});
     const py::gil_scoped_release release;
     if (args.index != nullptr) {
         hwnas::max_pool_backward(args);

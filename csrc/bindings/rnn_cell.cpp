@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -29,6 +30,13 @@ std::unique_ptr<float, Give> scratch(std::int64_t floats) {
     return std::unique_ptr<float, Give>(static_cast<float*>(hwnas::arena_take(bytes)));
 }
 
+void check_call(const py::tuple& operands, std::size_t operand_count, const py::tuple& results,
+                std::size_t result_count, int threads) {
+    hwnas_bindings::check_count("operands", operands.size(), operand_count);
+    hwnas_bindings::check_count("results", results.size(), result_count);
+    hwnas_bindings::check_range("threads", threads, 1);
+}
+
 template <class Pointer>
 std::vector<Pointer> pointers(const Addresses& addresses) {
     std::vector<Pointer> result;
@@ -40,6 +48,11 @@ std::vector<Pointer> pointers(const Addresses& addresses) {
 
 // (steps, batch, input, hidden)
 hwnas::RnnSizes sizes_from(const py::tuple& sizes, const Addresses& edges) {
+    static constexpr const char* kNames[] = {"steps", "batch", "input", "hidden"};
+    hwnas_bindings::check_count("sizes", sizes.size(), std::size(kNames));
+    for (std::size_t i = 0; i < sizes.size(); ++i) {
+        hwnas_bindings::check_range(kNames[i], sizes[i].cast<std::int64_t>(), i < 2 ? 0 : 1);
+    }
     return {sizes[0].cast<std::int64_t>(), sizes[1].cast<std::int64_t>(),
             sizes[2].cast<std::int64_t>(), sizes[3].cast<std::int64_t>(),
             static_cast<std::int64_t>(edges.size())};
@@ -51,6 +64,7 @@ void forward(const py::tuple& operands, const Addresses& edges, const py::tuple&
              const Lists& edge_index, bool carry_last, int threads) {
     const hwnas::RnnSchedule schedule(sizes_from(sizes, edges), previous, activations, edge_index,
                                       carry_last);
+    check_call(operands, 4, results, 3, threads);
     const auto matrices = pointers<const float*>(edges);
     hwnas::RnnForwardArgs args{};
     args.plan = schedule.plan();
@@ -75,6 +89,8 @@ void backward(const py::tuple& operands, const Addresses& edges, const py::tuple
               const Lists& activations, const Lists& edge_index, bool carry_last, int threads) {
     const hwnas::RnnSchedule schedule(sizes_from(sizes, edges), previous, activations, edge_index,
                                       carry_last);
+    check_call(operands, 6, results, 4, threads);
+    hwnas_bindings::check_count("gradients of edges", d_edges.size(), edges.size());
     const auto matrices = pointers<const float*>(edges);
     const auto gradients = pointers<float*>(d_edges);
     hwnas::RnnBackwardArgs args{};
@@ -103,6 +119,8 @@ void backward(const py::tuple& operands, const Addresses& edges, const py::tuple
 namespace hwnas_bindings {
 
 void bind_rnn_cell(py::module_& m) {
+    m.def("rnn_plane", &hwnas::rnn_plane, py::arg("rows"), py::arg("features"),
+          "Floats of one matrix in panels.");
     m.def("rnn_cell", &forward, "Forward pass; see csrc/cpu/kernels/rnn_cell.h.");
     m.def("rnn_cell_backward", &backward, "Backward pass; see csrc/cpu/kernels/rnn_cell.h.");
 }

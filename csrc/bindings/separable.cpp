@@ -5,6 +5,8 @@
 
 #include <array>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 
 #include "bindings/bind.h"
 
@@ -13,13 +15,24 @@ namespace py = pybind11;
 namespace {
 
 using hwnas_bindings::Address;
+using hwnas_bindings::check_given;
+using hwnas_bindings::check_range;
 using hwnas_bindings::input;
 using hwnas_bindings::output;
 
-// batch, height, width, channels, outputs, kernel, stride, dilation
 using Sizes = std::array<std::int64_t, 8>;
+constexpr const char* kNames[] = {"batch",   "height", "width",  "channels",
+                                  "outputs", "kernel", "stride", "dilation"};
 
 hwnas::SeparableShape shape_from(const Sizes& sizes) {
+    check_range("batch", sizes[0], 0, INT64_MAX);
+    for (const std::size_t i : {1U, 2U, 3U, 4U, 6U, 7U}) {
+        check_range(kNames[i], sizes[i], 1);
+    }
+    check_range("kernel", sizes[5], 1, hwnas::kLargestKernel);
+    if (sizes[5] % 2 == 0) {
+        throw std::invalid_argument("kernel is even: " + std::to_string(sizes[5]));
+    }
     const auto side = [&](std::size_t i) { return static_cast<int>(sizes[i]); };
     return {sizes[0], side(1), side(2), side(3), side(4), side(5), side(6), side(7)};
 }
@@ -35,6 +48,9 @@ void forward(const Sizes& sizes, Address x, const py::object& norm, Address dept
     args.z = output(z);
     args.statistics = output(statistics);
     args.threads = threads;
+    check_range("threads", threads, 1);
+    check_given(1, {{"depthwise", depthwise}, {"pointwise", pointwise}});
+    check_given(args.shape.batch, {{"x", x}, {"z", z}});
     const py::gil_scoped_release release;
     hwnas::separable_forward(args);
 }
@@ -56,6 +72,13 @@ void backward(const Sizes& sizes, const py::tuple& up, Address x, const py::obje
     args.d_pointwise = output(d_pointwise);
     args.sums = output(sums);
     args.threads = threads;
+    check_range("threads", threads, 1);
+    check_given(1, {{"depthwise", depthwise},
+                    {"pointwise", pointwise},
+                    {"d_depthwise", d_depthwise},
+                    {"d_pointwise", d_pointwise}});
+    check_given(args.shape.batch, {{"x", x}, {"dx", dx}});
+    check_given(args.norm.is_none() ? 0 : 1, {{"sums", sums}});
     const py::gil_scoped_release release;
     hwnas::separable_backward(args);
 }

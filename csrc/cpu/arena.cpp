@@ -1,14 +1,15 @@
 #include "cpu/arena.h"
 
+#include <pthread.h>
+
 #include <atomic>
-#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <unordered_map>
-#include <vector>
 
 namespace hwnas {
 
@@ -17,7 +18,6 @@ namespace {
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kGranularity = 4096;
 constexpr std::size_t kSlack = std::size_t{64} << 20;
-constexpr int kSlots = 8;
 
 std::atomic<bool> poison{false};
 
@@ -25,31 +25,56 @@ void fill_with_nan(void* block, std::size_t bytes) {
     std::memset(block, 0xff, bytes);  // every float and double is NaN then
 }
 
+struct Free {
+    void operator()(void* block) const noexcept { std::free(block); }
+};
+
+// Blocks of one size that wait for the next request. Each holds the address of the one behind it:
+// to keep a block takes no memory, so that giving one back cannot fail.
+class Shelf {
+  public:
+    bool is_empty() const noexcept { return first_ == nullptr; }
+
+    void push(void* block) noexcept {
+        new (block) void*(first_);
+        first_ = block;
+    }
+
+    void* pop() noexcept {
+        void* const block = first_;
+        first_ = *static_cast<void**>(block);
+        return block;
+    }
+
+  private:
+    void* first_ = nullptr;
+};
+
 class Arena {
   public:
     void* take(std::size_t bytes) {
         const std::size_t size = (bytes + kGranularity) / kGranularity * kGranularity;
         const std::lock_guard<std::mutex> lock(mutex_);
-        void* block = nullptr;
-        const auto found = kept_.find(size);
-        if (found != kept_.end() && !found->second.empty()) {
-            block = found->second.back();
-            found->second.pop_back();
+        Shelf& shelf = kept_[size];
+        std::unique_ptr<void, Free> owner;
+        if (!shelf.is_empty()) {
+            owner.reset(shelf.pop());
             state_.cached -= size;
         } else {
             if (state_.in_use + state_.cached + size > limit()) {
                 release_other(size);
             }
-            block = std::aligned_alloc(kAlignment, size);
-            if (block == nullptr) {
+            owner.reset(std::aligned_alloc(kAlignment, size));
+            if (owner == nullptr) {
                 release_all();
-                block = std::aligned_alloc(kAlignment, size);
+                owner.reset(std::aligned_alloc(kAlignment, size));
             }
-            if (block == nullptr) {
+            if (owner == nullptr) {
                 throw std::bad_alloc();
             }
         }
-        sizes_[block] = size;
+        sizes_.emplace(owner.get(), size);
+        void* const block = owner.release();
         state_.in_use += size;
         if (state_.in_use > state_.peak) {
             state_.peak = state_.in_use;
@@ -75,7 +100,7 @@ class Arena {
         if (state_.in_use + state_.cached + size > limit()) {
             release_other(size);
         }
-        kept_[size].push_back(block);
+        kept_.find(size)->second.push(block);  // `take` made the shelf, and none is ever removed
         state_.cached += size;
     }
 
@@ -95,99 +120,73 @@ class Arena {
         state_.peak = state_.in_use;
     }
 
+    void lock() { mutex_.lock(); }
+    void unlock() { mutex_.unlock(); }
+
   private:
     // Half more than was ever in use: sizes of one step do not fit into each other exactly, and
     // giving a large block back only to ask for it again costs its page faults each time.
     std::size_t limit() const noexcept { return most_ + most_ / 2 + kSlack; }
 
     void release_all() noexcept {
-        for (auto& [size, blocks] : kept_) {
-            for (void* const block : blocks) {
-                std::free(block);
+        for (auto& each : kept_) {
+            while (!each.second.is_empty()) {
+                std::free(each.second.pop());
             }
         }
-        kept_.clear();
         state_.cached = 0;
     }
 
     // Frees kept blocks, the largest first, until `size` more may be kept.
     void release_other(std::size_t size) noexcept {
         for (auto each = kept_.rbegin(); each != kept_.rend(); ++each) {
-            auto& blocks = each->second;
-            while (!blocks.empty() && state_.in_use + state_.cached + size > limit()) {
-                std::free(blocks.back());
-                blocks.pop_back();
+            Shelf& shelf = each->second;
+            while (!shelf.is_empty() && state_.in_use + state_.cached + size > limit()) {
+                std::free(shelf.pop());
                 state_.cached -= each->first;
             }
         }
     }
 
     std::mutex mutex_;
-    std::map<std::size_t, std::vector<void*>> kept_;
+    std::map<std::size_t, Shelf> kept_;
     std::unordered_map<void*, std::size_t> sizes_;
     ArenaState state_{0, 0, 0};
     std::size_t most_ = 0;
 };
 
 // Never destroyed: tensors may give their blocks back while the process ends.
-Arena& arena() {
-    static Arena* const instance = new Arena;
-    return *instance;
-}
+Arena& arena = *new Arena;
 
-struct Scratch {
-    float* block[kSlots] = {};
-    std::size_t size[kSlots] = {};
-
-    ~Scratch() {
-        for (float* const each : block) {
-            std::free(each);
-        }
-    }
-};
+// A child of fork() has the forking thread only: a lock that another thread held would stay locked
+// there, and the lists as that thread left them half changed. So fork() waits for the lock.
+[[maybe_unused]] const int fork_handlers = pthread_atfork(
+    [] { arena.lock(); }, [] { arena.unlock(); }, [] { arena.unlock(); });
 
 }  // namespace
 
 void* arena_take(std::size_t bytes) {
-    return arena().take(bytes);
+    return arena.take(bytes);
 }
 
 void arena_give(void* block) noexcept {
-    arena().give(block);
+    arena.give(block);
 }
 
 void arena_trim() noexcept {
-    arena().trim();
+    arena.trim();
 }
 
 ArenaState arena_state() noexcept {
-    return arena().state();
+    return arena.state();
 }
 
 void arena_reset_peak() noexcept {
-    arena().reset_peak();
+    arena.reset_peak();
 }
 
 void arena_poison(bool on) noexcept {
     poison.store(on);
-}
-
-float* workspace(int slot, std::size_t bytes) {
-    thread_local Scratch scratch;
-    const std::size_t size = (bytes + kGranularity - 1) / kGranularity * kGranularity;
-    if (scratch.size[slot] < size) {
-        std::free(scratch.block[slot]);
-        scratch.size[slot] = 0;
-        scratch.block[slot] = static_cast<float*>(std::aligned_alloc(kGranularity, size));
-        if (scratch.block[slot] == nullptr) {
-            throw std::bad_alloc();
-        }
-        scratch.size[slot] = size;
-    }
-    if (poison.load()) {
-        fill_with_nan(scratch.block[slot], scratch.size[slot]);
-    }
-    return scratch.block[slot];
 }
 
 }  // namespace hwnas

@@ -12,7 +12,7 @@ struct ArenaState {
     std::size_t peak;      // the most that was in use since the last reset
 };
 
-// A block of at least `bytes`, aligned to 64. Thread safe.
+// A block of at least `bytes`, aligned to 64. Thread safe, also across fork().
 // Throws std::bad_alloc when the system has no more.
 void* arena_take(std::size_t bytes);
 
@@ -26,12 +26,8 @@ void arena_trim() noexcept;
 ArenaState arena_state() noexcept;
 void arena_reset_peak() noexcept;
 
-// When set, every block and workspace is filled with NaN before it is handed out: a test's way to
+// When set, every block is filled with NaN before it is handed out: a test's way to
 // notice that a kernel reads what it has not written.
 void arena_poison(bool on) noexcept;
-
-// Scratch of this thread, at least `bytes`, aligned to 64, valid until the thread's next call with
-// the same slot (0 to 7). Contents are undefined.
-float* workspace(int slot, std::size_t bytes);
 
 }  // namespace hwnas

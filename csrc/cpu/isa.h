@@ -14,8 +14,9 @@ namespace hwnas {
 enum class Isa { plain = 1, v2 = 2, v3 = 3, v4 = 4 };
 
 // What kernels run with: the best that this processor has, or the lower one that the environment
-// variable HWNAS_ISA (v2, v3 or v4) names when the first kernel runs.
-Isa isa() noexcept;
+// variable HWNAS_ISA (v2, v3 or v4) names when the first kernel runs. Throws UnusableIsa
+// (isa_choice.h) if that is not possible here.
+Isa isa();
 
 // Name of a level, as HWNAS_ISA spells it.
 const char* isa_name(Isa level) noexcept;

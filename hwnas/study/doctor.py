@@ -97,23 +97,25 @@ def _kernels() -> Iterator[Finding]:
     from hwnas import _core, kernels
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = ""
     try:
         used = kernels.chosen(device, torch.float32)
         name = "reference" if used is None else used.name
+        text = f"{name}{_forced_by('HWNAS_KERNELS')} for float32 on {device.type}"
+        if name == "cpu" and _core.isa() != "plain":
+            text += f", instruction set x86-64-{_core.isa()}{_forced_by('HWNAS_ISA')}"
+        yield Finding("kernels", "ok", text)
     except HwnasError as error:
         yield Finding("kernels", "bad", f"{error.message}; {error.hint}")
-        name = ""
-    why = " (HWNAS_KERNELS)" if os.environ.get("HWNAS_KERNELS") else ""
-    text = f"{name}{why} for float32 on {device.type}"
-    if name == "cpu":
-        text += f", instruction set x86-64-{_core.isa()}" if _core.isa() != "plain" else ""
-    if name:
-        yield Finding("kernels", "ok", text)
     for each, state in kernels.available().items():
         if each != name:
             is_ready = state == "ready"
             text = "ready, not chosen" if is_ready else state
             yield Finding(f"kernels/{each}", "info" if is_ready else "missing", text)
+
+
+def _forced_by(variable: str) -> str:
+    return f" ({variable})" if os.environ.get(variable) else ""
 
 
 def _machine() -> Iterator[Finding]:

@@ -254,6 +254,10 @@ class PlainBackend(Backend):
         """See `Backend.rnn_cell`."""
         raise NotImplementedError
 
+    def rnn_saved_shapes(self, *args: int) -> Sequence[tuple[int, ...]]:
+        """See `Backend.rnn_saved_shapes`."""
+        raise NotImplementedError
+
     def rnn_cell_backward(
         self, *args: object
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, list[Tensor]]:

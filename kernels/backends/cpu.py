@@ -205,6 +205,14 @@ class CpuBackend(Backend):
             x, h0, w_input, w_hidden, edges, previous, activations, edge_index, carry_last
         )
 
+    def rnn_saved_shapes(
+        self, steps: int, rows: int, hidden: int, nodes: int
+    ) -> Sequence[tuple[int, ...]]:
+        """See `Backend.rnn_saved_shapes`: planes in panels, as the kernels read them."""
+        from hwnas.kernels import _cpu_rnn
+
+        return [_cpu_rnn.saved_shape(steps, rows, hidden, nodes)]
+
     def rnn_cell_backward(
         self,
         d_output: Tensor,

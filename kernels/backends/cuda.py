@@ -237,6 +237,13 @@ class CudaBackend(Backend):
         with _device_of(x):
             return _cuda_rnn.forward(self.module, cells, x, h0, w_input, w_hidden, edges)
 
+    def rnn_saved_shapes(
+        self, steps: int, rows: int, hidden: int, nodes: int
+    ) -> Sequence[tuple[int, ...]]:
+        """See `Backend.rnn_saved_shapes`: states, gates and values of nodes."""
+        values = (steps, nodes, rows, hidden)
+        return [(steps, nodes + 1, rows, hidden), values, values]
+
     def rnn_cell_backward(
         self,
         d_output: Tensor,

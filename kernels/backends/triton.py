@@ -208,6 +208,12 @@ class TritonBackend(Backend):
             x, h0, w_input, w_hidden, edges, previous, activations, edge_index, carry_last
         )
 
+    def rnn_saved_shapes(
+        self, steps: int, rows: int, hidden: int, nodes: int
+    ) -> Sequence[tuple[int, ...]]:
+        """See `Backend.rnn_saved_shapes`: pre-activations, then states."""
+        return [(nodes * steps * rows, 2 * hidden), ((nodes * steps + 1) * rows, hidden)]
+
     def rnn_cell_backward(
         self,
         d_output: Tensor,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -91,6 +94,67 @@ def test_threads_get_blocks_of_their_own() -> None:
         thread.join()
     assert len(seen) == 800
     assert all(seen)
+
+
+FORK = """
+import os, threading
+import torch
+from hwnas import _core
+from hwnas.kernels.rnn_cell import rnn_cell
+
+torch.set_num_threads(1)
+_core.arena_poison(True)  # fills the block under the lock, which is then held most of the time
+started, done = threading.Event(), threading.Event()
+
+def work():
+    x, h, w = torch.zeros(1, 1, 8), torch.zeros(1, 512), torch.zeros(1024, 512)
+    while not done.is_set():
+        rnn_cell(x, h, w[:, :8], w, {(0, 1): w}, [([0], [0, 0])], backend="cpu")
+        started.set()
+
+worker = threading.Thread(target=work)
+worker.start()
+started.wait()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        capsule = _core.arena_tensor((512, 512))  # no torch: its first calls take locks of glibc
+        del capsule
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+done.set()
+worker.join()
+print("all children took a block and gave it back")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_of_fork_can_allocate_while_another_thread_did() -> None:
+    """Data loaders fork: a lock held by a thread that the child does not have would block it."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("all children")
+
+
+def test_blocks_of_one_size_are_kept_one_behind_the_other() -> None:
+    """More than one: each waiting block holds the address of the next."""
+    _core.arena_trim()
+    blocks = [image(7, 9, 11, 13) for _ in range(5)]
+    addresses = {each.data_ptr() for each in blocks}
+    kept = _core.arena_state()["in_use"]
+    del blocks
+    assert {each.data_ptr() for each in [image(7, 9, 11, 13) for _ in range(5)]} == addresses
+    _core.arena_trim()
+    state = _core.arena_state()
+    assert state["cached"] == 0
+    assert state["in_use"] < kept
 
 
 @pytest.mark.parametrize("shape", [(-1, 2), (1, 2, 3, 4, 5, 6)])

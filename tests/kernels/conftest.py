@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def poisoned_memory() -> Iterator[None]:
-    """Fill every block and workspace of the CPU kernels with NaN before it is handed out."""
+    """Fill every block of the CPU kernels with NaN before it is handed out."""
     from hwnas import _core
 
     _core.arena_poison(True)

@@ -308,6 +308,8 @@ def test_rnn_cell(
     dx, dh0, d_input, d_hidden, d_edges = backend.rnn_cell_backward(
         d_output, d_state, saved, x, h0, *weights[:2], weights[2:], *data
     )
+    shapes = backend.rnn_saved_shapes(*output.shape, len(data[1][0]))
+    assert [each.shape for each in saved] == list(shapes), "what tracing is told"
     found = [output, state, dx, dh0, d_input, d_hidden, *d_edges]
     exact, plain = with_autograd(torch.float64), with_autograd(dtype)
     for place, (f, p, e) in enumerate(zip(found, plain, exact, strict=True)):

@@ -209,9 +209,34 @@ PLANS = {
 }
 
 
+#: Every kind of branch for itself, and together.
+EACH_KIND = {
+    **PLANS,
+    "separable, one stage": Plan((Branch("separable", kernel=3),)),
+    "separable, dilated": Plan((Branch("separable", kernel=3, dilation=2),)),
+    "conv 1x1": Plan((Branch("conv"),)),
+    "conv 3x3, ReLU after": Plan((Branch("conv", kernel=3, relu_after=True),)),
+    "conv 3x3 stride 2, ReLU before": Plan((Branch("conv", kernel=3, stride=2, relu_before=True),)),
+    "reduction": Plan((Branch("reduction", relu_before=True),)),
+    "max_pool": Plan((Branch("max_pool", kernel=3),)),
+    "avg_pool": Plan((Branch("avg_pool", kernel=3),)),
+    "avg_pool without norm": Plan((Branch("avg_pool", kernel=3, stride=2, has_norm=False),)),
+    "identity": Plan((Branch("identity", has_norm=False),)),
+    "mixture": Plan(
+        (
+            Branch("separable", kernel=3),
+            Branch("conv", inputs=(0, 1)),
+            Branch("max_pool", inputs=(1,), kernel=3),
+            Branch("avg_pool", kernel=3, has_norm=False),
+            Branch("identity", inputs=(1,), has_norm=False),
+        )
+    ),
+}
+
+
 def operands(plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
     torch.manual_seed(0)
-    count = 1 + len(plan.branches[0].inputs) // 2
+    count = 1 + max(max(branch.inputs) for branch in plan.branches)
     # Far enough apart that no step of a finite difference changes the order.
     inputs = [torch.randperm(96).reshape(2, 4, 4, 3) / 24 - 1.99 for _ in range(count)]
     weights: list[Tensor] = []
@@ -220,7 +245,10 @@ def operands(plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
             if branch.kind == "separable":
                 weights += [torch.randn(4, 1, 3, 3), torch.randn(4, 4, 1, 1)]
             elif branch.kind == "conv":
-                weights.append(torch.randn(4, 8, 1, 1))
+                sides = (branch.kernel, branch.kernel)
+                weights.append(torch.randn(4, 4 * len(branch.inputs), *sides))
+            elif branch.kind == "reduction":
+                weights += [torch.randn(2, 4, 1, 1), torch.randn(2, 4, 1, 1)]
             if branch.has_norm:
                 weights += [torch.rand(4) + 0.5, torch.randn(4)]
     inputs = [torch.where(x >= 0, x + 0.1, x - 0.1) for x in inputs]
@@ -246,18 +274,26 @@ def test_opcheck(plan: Plan, backend: str) -> None:
     )
 
 
-@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("is_gated", [False, True], ids=["plain", "gated"])
+@pytest.mark.parametrize("plan", EACH_KIND.values(), ids=EACH_KIND)
 @pytest.mark.filterwarnings("ignore:Input #:UserWarning")
-def test_gradcheck(plan: Plan) -> None:
+def test_gradcheck(plan: Plan, is_gated: bool) -> None:
     """Finite differences; in float32, the only type of these kernels, so with wide steps."""
     inputs, weights = operands(plan)
-    count = len(inputs)
+    first, last = len(inputs), len(inputs) + len(weights)
+    gates = [0.5 + torch.rand(len(plan.branches))] if is_gated else []
 
     def scalar(*tensors: Tensor) -> Tensor:
-        y, _ = mixed_op(plan, tensors[:count], tensors[count:], backend="cpu")
+        y, _ = mixed_op(
+            plan,
+            tensors[:first],
+            tensors[first:last],
+            backend="cpu",
+            gates=tensors[last] if is_gated else None,
+        )
         return (y * torch.linspace(-1, 1, y.numel()).reshape(y.shape)).sum()
 
-    tensors = (*inputs, *weights)
+    tensors = (*inputs, *weights, *[each.requires_grad_() for each in gates])
     assert torch.autograd.gradcheck(
         scalar, tensors, eps=2e-3, atol=3e-2, rtol=3e-2, nondet_tol=0.0, check_batched_grad=False
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hwnas.errors import ShapeError, UserInputError
 from hwnas.kernels.rnn_cell import Cell, rnn_cell
@@ -176,7 +177,7 @@ def test_activations_within_two_units_in_the_last_place() -> None:
         assert ((found - exact).abs() / exact.abs()).max() < 3e-7
 
 
-def op_arguments(requires_grad: bool) -> tuple[Any, ...]:
+def op_arguments(requires_grad: bool, backend: str = "cpu") -> tuple[Any, ...]:
     operands, edges, cells = sample(Case(2, 2, 3, 4, 5, 3))
     tensors = [each.float().requires_grad_(requires_grad) for each in operands]
     matrices = [each.float().requires_grad_(requires_grad) for each in edges.values()]
@@ -184,12 +185,22 @@ def op_arguments(requires_grad: bool) -> tuple[Any, ...]:
     previous = [i for sources, _ in cells for i in sources]
     index = [places[i, j] for sources, _ in cells for j, i in enumerate(sources, start=1)]
     activations = [a for _, functions in cells for a in functions]
-    return (*tensors, matrices, previous, activations, index, len(cells), False, "cpu")
+    return (*tensors, matrices, previous, activations, index, len(cells), False, backend)
 
 
 def test_opcheck() -> None:
     arguments = op_arguments(requires_grad=True)
     torch.library.opcheck(torch.ops.hwnas.rnn_cell.default, arguments)
+
+
+@backends
+def test_saved_tensors_have_the_shapes_that_tracing_is_told(name: str) -> None:
+    ready(name)
+    arguments = op_arguments(requires_grad=False, backend=name)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        traced = torch.ops.hwnas.rnn_cell(*arguments)
+    found = torch.ops.hwnas.rnn_cell(*arguments)
+    assert [each.shape for each in traced[2]] == [each.shape for each in found[2]]
 
 
 def test_opcheck_of_the_gradient() -> None:

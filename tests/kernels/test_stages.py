@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
@@ -99,6 +100,24 @@ def test_separable_backward(
         return d_depthwise, d_pointwise, o[5], [] if sums is None else sums
 
     assert_as_exact_as_pytorch(run, backend, operands, ["d_depthwise", "d_pointwise", "dx", "sums"])
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_sums_over_a_large_image_keep_their_digits(stride: int) -> None:
+    """The gradient of the first norm of a sep_conv: one float cannot add up 50,000 pixels."""
+    backend, make, window = ready("cpu"), Operands(2), Window(3, stride)
+    x = make.image(1, 8, 224, 224)
+    z = make.image(1, 8, window.size(224), window.size(224))
+    up = make.upstream(z, "batch")
+    # A mean of the gradient that is not 0: partial sums then grow with the image.
+    up = replace(up, gradient=up.gradient + 3)
+    weights = (make.vector(8, 1, 3, 3), make.vector(8, 8, 1, 1))
+    operands = (up, x, make.norm(x, "batch"), *weights, target(x, False))
+
+    def run(backend: Backend, o: Any) -> Any:
+        return backend.separable_backward(o[0], o[1], o[2], window, o[3], o[4], o[5], False)
+
+    assert_as_exact_as_pytorch(run, backend, operands, ["d_depthwise", "d_pointwise", "sums"])
 
 
 #: Batch, channels of each input, output channels, height, width, kernel, stride.
@@ -284,6 +303,22 @@ def test_statistics_survive_a_large_mean(name: str, offset: float) -> None:
         lambda backend, o: backend.conv([o[0]], False, Window(1), o[1], True)[1],
         backend,
         (x, weight),
+        ["statistics"],
+    )
+
+
+@backends([(c, w) for c in (1, 3) for w in (3, 17)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_statistics_of_an_average_pool(
+    name: str, dtype: torch.dtype, case: Case, stride: int
+) -> None:
+    """Rows that end inside a vector, and pixels narrower than one."""
+    backend, make, (channels, width) = ready(name), Operands(11, dtype), case
+    x = make.image(2, channels, 6, width) + 2
+    assert_as_exact_as_pytorch(
+        lambda backend, o: backend.pool(o[0], False, Window(3, stride), True)[2],
+        backend,
+        (x,),
         ["statistics"],
     )
 

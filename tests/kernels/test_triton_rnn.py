@@ -162,7 +162,7 @@ def test_one_matrix_for_nodes_of_several_depths() -> None:
 
 def test_architectures_share_kernels() -> None:
     """What may differ between two architectures is data, or not what Triton specialises on."""
-    from hwnas.kernels.triton import rnn
+    from hwnas.kernels.triton._rnn_nodes import NOT_SPECIAL
     from hwnas.kernels.triton._spec import recording
 
     kinds = []
@@ -178,5 +178,5 @@ def test_architectures_share_kernels() -> None:
                 for name, value in zip(launch.kernel.arg_names, launch.args, strict=False)
                 if isinstance(value, int)
             ]
-            assert set(scalars) == set(rnn._NOT_SPECIAL)
+            assert set(scalars) == set(NOT_SPECIAL)
     assert kinds[0] == kinds[1]

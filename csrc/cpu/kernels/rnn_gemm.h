@@ -163,20 +163,35 @@ HWNAS_INLINE Prefetch prefetch(const float* next, Index panels, Tiles tiles, Ind
             kPair * (Index)sizeof(float) / tiles.count};
 }
 
+// a0 b0 a1 b1 ... of the lower halves of a and b, and of the upper ones. The lanes are written out:
+// __builtin_shuffle, which takes a vector of them, is GCC's alone.
+#if HWNAS_LANES == 16
+#define HWNAS_INTERLEAVE(n) \
+    n, n + 16, n + 1, n + 17, n + 2, n + 18, n + 3, n + 19, n + 4, n + 20, n + 5, n + 21, n + 6, \
+        n + 22, n + 7, n + 23
+#elif HWNAS_LANES == 8
+#define HWNAS_INTERLEAVE(n) n, n + 8, n + 1, n + 9, n + 2, n + 10, n + 3, n + 11
+#else
+#define HWNAS_INTERLEAVE(n) n, n + 4, n + 1, n + 5
+#endif
+
+HWNAS_INLINE Vec interleave_low(Vec a, Vec b) {
+    return __builtin_shufflevector(a, b, HWNAS_INTERLEAVE(0));
+}
+
+HWNAS_INLINE Vec interleave_high(Vec a, Vec b) {
+    return __builtin_shufflevector(a, b, HWNAS_INTERLEAVE(HWNAS_LANES / 2));
+}
+#undef HWNAS_INTERLEAVE
+
 // Transposes kLanes vectors: log2(kLanes) perfect shuffles.
 HWNAS_INLINE void transpose(Vec* rows) {
-    IntVec low;
-    IntVec high;
-    for (int i = 0; i < kLanes; ++i) {
-        low[i] = i / 2 + i % 2 * kLanes;
-        high[i] = low[i] + kLanes / 2;
-    }
     for (int step = 1; step < kLanes; step *= 2) {
         Vec mixed[kLanes];
 #pragma GCC unroll 8
         for (int i = 0; i < kLanes / 2; ++i) {
-            mixed[2 * i] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], low);
-            mixed[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + kLanes / 2], high);
+            mixed[2 * i] = interleave_low(rows[i], rows[i + kLanes / 2]);
+            mixed[2 * i + 1] = interleave_high(rows[i], rows[i + kLanes / 2]);
         }
 #pragma GCC unroll 16
         for (int i = 0; i < kLanes; ++i) {
@@ -195,7 +210,7 @@ static void pack_panel(const float* matrix, Index rows, Index width, Index p, fl
 }
 
 // Rows that two planes have in common: `rows` of them from a.data and b.data on.
-struct Segment {
+struct RowSegment {
     const float* a;
     const float* b;
     Index rows;
@@ -203,7 +218,7 @@ struct Segment {
 
 // c[ROWS][PANELS * kLanes] += sum over segments and rows of a[row][0..ROWS) * b[panel][row].
 template <int ROWS, int PANELS>
-static void accumulate_tile(const Segment* segments, Index count, Index a_at, Index b_at,
+static void accumulate_tile(const RowSegment* segments, Index count, Index a_at, Index b_at,
                             Index b_stride, bool add, float* c, Index width, int rows, int lanes) {
     Vec total[ROWS][PANELS];
     for (int r = 0; r < ROWS; ++r) {

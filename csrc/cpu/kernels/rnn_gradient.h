@@ -31,7 +31,7 @@ struct Backward {
     float* gathered;    // [2] pairs of planes
     float* w_input;     // packed
     float* weights;     // packed: the state's, then each edge's
-    Segment* segments;  // of all threads
+    RowSegment* segments;  // of all threads
 
     explicit Backward(const RnnBackwardArgs& a)
         : args(a),
@@ -49,7 +49,7 @@ struct Backward {
           gathered(d_state + plane),
           w_input(gathered + 4 * plane),
           weights(w_input + (x_panels + 1) / 2 * panel_size()),
-          segments(reinterpret_cast<Segment*>(weights +
+          segments(reinterpret_cast<RowSegment*>(weights +
                                               (plan.edges + 1) * pairs() * panel_size())) {}
 
     Index pairs() const { return (panels + 1) / 2; }
@@ -76,7 +76,7 @@ struct Backward {
 struct WeightGradient {
     float* out;
     Index width;
-    const Segment* segments;
+    const RowSegment* segments;
     Index count;
     bool add;
 };
@@ -121,7 +121,7 @@ void gradient_block(const Backward& b, const WeightGradient& w, Range block, Ind
 // Rows of the gradient that belong to the panels `own` of the 2 * panels. A block of it stays in L2
 // over all steps, and kDepth rows of a tile's operands in L1.
 void weight_gradient(const Backward& b, const WeightGradient& all, Range own) {
-    const Segment* const end = all.segments + all.count;
+    const RowSegment* const end = all.segments + all.count;
     const Index columns = panels_of(all.width);
     for (Index from = own.begin; from < own.end; from += kBlockPanels) {
         const Range block = {from,
@@ -149,7 +149,7 @@ void weight_gradient(const Backward& b, const WeightGradient& all, Range own) {
 }
 
 // Appends rows [first, first + rows) of a step, in pieces.
-Index add_segments(const float* a, const float* b, Index first, Index rows, Segment* segments,
+Index add_segments(const float* a, const float* b, Index first, Index rows, RowSegment* segments,
                    Index count) {
     for (; rows > 0; first += kRnnSegmentRows, rows -= kRnnSegmentRows) {
         segments[count++] = {a + first * kLanes, b + first * kLanes,
@@ -158,7 +158,7 @@ Index add_segments(const float* a, const float* b, Index first, Index rows, Segm
     return count;
 }
 
-Index edge_segments(const Backward& b, Index begin, Index end, int edge, Segment* segments) {
+Index edge_segments(const Backward& b, Index begin, Index end, int edge, RowSegment* segments) {
     const RnnPlan& plan = b.plan;
     Index count = 0;
     for (Index level = 0; level < plan.nodes; ++level) {
@@ -185,7 +185,7 @@ Index edge_segments(const Backward& b, Index begin, Index end, int edge, Segment
 void weight_gradients(const Backward& b, Index begin, Index end, bool add, int part, int parts) {
     const RnnPlan& plan = b.plan;
     const Range own = share(2 * b.panels, part, parts);
-    Segment* const segments = b.segments + part * rnn_segments(plan);
+    RowSegment* const segments = b.segments + part * rnn_segments(plan);
     Index count = 0;
     for (Index t = begin; t < end; ++t) {
         count = add_segments(b.d_pre(t, 0), b.x + t * b.x_plane, 0, b.rows, segments, count);
