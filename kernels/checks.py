@@ -96,6 +96,10 @@ def _check_branch(
         f"{branch.kind} reads images of one size, got {list(xs)}",
     )
     _require(len(xs) == 1 or branch.kind == "conv", f"{branch.kind} reads one input, got {len(xs)}")
+    _require(
+        branch.kind != "identity" or not branch.has_norm or len(statistics) > 0,
+        "the norm of an identity has no statistics of its own: give running ones",
+    )
     k = branch.kernel
     for stage in range(branch.stages):
         own = weights[stage * branch.weights_per_stage :][: branch.weights_per_stage]

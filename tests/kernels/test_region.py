@@ -269,6 +269,13 @@ def test_calls_that_are_held_back_run_in_order_and_are_dropped_after_an_error(
     assert torch.equal(region(backend, inputs, steps, [9])[0][0], expected)
 
 
+def test_the_norm_of_an_identity_needs_statistics() -> None:
+    x = Operands().image(IMAGES, CHANNELS, SIDE, SIDE)
+    norm = [torch.ones(CHANNELS), torch.zeros(CHANNELS)]
+    with pytest.raises(ShapeError, match="statistics of its own"):
+        region(ready("cpu"), [x], [Step(Plan((Branch("identity"),)), (0,), norm)], [1])
+
+
 def test_the_first_owner_hands_a_gradient_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """An identity beside another branch costs no copy of the gradient."""
     copies = []
