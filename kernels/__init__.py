@@ -4,8 +4,8 @@ This folder is installed as `hwnas.kernels`. A composite op is defined by its ex
 primitives, which PyTorch runs: that is the ``reference``, always there. An op that can be fused
 says so (`Op.fused`) with a plan of branches (plan.py); its forward and backward passes are put
 together (stages.py) from the stages of a backend (backend.py). Neighbouring ops run as one step of
-autograd (region.py); each is an operator of `torch.library` too (mixed_op.py, rnn_cell.py). A backend
-is one file in backends/.
+autograd (region.py); each is an operator of `torch.library` too (mixed_op.py, rnn_cell.py). A
+backend is one file in backends/.
 
 The environment variable ``HWNAS_KERNELS`` forces a choice: ``reference``, ``cpu``, ``triton`` or
 ``cuda``. A backend asked for by name that cannot run is an error, never a silent fallback. Ops,
