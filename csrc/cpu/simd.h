@@ -79,7 +79,13 @@ HWNAS_INLINE Vec max(Vec a, Vec b) {
 
 // Passes NaN on, as PyTorch's ReLU does.
 HWNAS_INLINE Vec relu(Vec a) {
+#if defined(__AVX512F__)  // one instruction; it returns the second operand where there is a NaN
+    return (Vec)_mm512_maskz_max_ps(0xFFFF, (__m512)Vec{}, (__m512)a);
+#elif defined(__AVX__)
+    return (Vec)_mm256_max_ps((__m256)Vec{}, (__m256)a);
+#else
     return a <= 0.0f ? Vec{} : a;
+#endif
 }
 
 HWNAS_INLINE float sum_lanes(Vec v) {

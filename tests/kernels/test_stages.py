@@ -233,6 +233,27 @@ def test_pool(name: str, dtype: torch.dtype, case: Case, is_max: bool, after: st
     assert_as_exact_as_pytorch(run, backend, (up, x, target(x, accumulate)), names)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", ON_CPU)
+def test_rows_with_nan_or_infinity_are_pooled_as_in_pytorch(name: str, stride: int) -> None:
+    """Rows without them may take a shorter way: each kind comes before and behind the other."""
+    backend, window = ready(name), Window(3, stride)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((2, 20, 9, 8), generator=generator)
+    for row, value in ((2, torch.nan), (3, torch.inf), (7, -torch.inf), (8, torch.nan)):
+        x[:, :, row] = x[:, :, row].where(torch.rand((2, 20, 8), generator=generator) > 0.1, value)
+    x = x.contiguous(memory_format=torch.channels_last)
+    leaf = x.clone().requires_grad_()
+    expected = torch.nn.functional.max_pool2d(leaf, 3, stride, 1)
+    expected.sum().backward()
+    z, index, _ = backend.pool(x, True, window, False)
+    dx = target(x, False)
+    ones = torch.ones_like(z)
+    backend.pool_backward(Upstream(ones, None, None, None), index, True, window, dx, False)
+    torch.testing.assert_close(z, expected.detach(), equal_nan=True, rtol=0, atol=0)
+    torch.testing.assert_close(dx, leaf.grad)
+
+
 @pytest.mark.parametrize("name", ON_CPU)
 def test_the_first_of_equal_maxima_gets_the_gradient(name: str) -> None:
     """As in PyTorch; a NaN is the maximum."""

@@ -203,37 +203,46 @@ static void add_outer_rows(int rows, const float* a, long a_step, const float* b
     add_outer_tile<M, N>(a, a_step, b, b_step, pixels, to, to_row);
 }
 
-template <int N>
+template <int N, class Between>
 static void add_outer_panel(const float* a, long a_step, int left, const float* b, long b_step,
-                            int pixels, float* to, long to_row) {
+                            int pixels, float* to, long to_row, Between& between) {
     constexpr int most = tile_rows(N);
     int tiles = (left + most - 1) / most;
     for (int first = 0; first < left; --tiles) {
         const int rows = (left - first + tiles - 1) / tiles;
         add_outer_rows<most, N>(rows, a + first, a_step, b, b_step, pixels, to + first * to_row,
                                 to_row);
+        between();
         first += rows;
     }
 }
 
 // to[i][j] += sum over pixels of a[pixel * a_step + i] * b[pixel * b_step + j], for i < left and j
-// below `right`, rounded up to whole vectors: so far `to` must have room and b be readable.
+// below `right`, rounded up to whole vectors: so far `to` must have room and b be readable. Calls
+// `between` after each micro-kernel.
+template <class Between>
 static inline void add_outer(const float* a, long a_step, int left, const float* b, long b_step,
-                             int right, int pixels, float* to, long to_row) {
+                             int right, int pixels, float* to, long to_row, Between& between) {
     const int vectors = round_up(right, kLanes) / kLanes;
     for (int first = 0; first < vectors;) {
         const int width = panel_vectors(vectors - first);
         const float* const columns = b + first * kLanes;
         float* const at = to + first * kLanes;
         if (width == 3) {
-            add_outer_panel<3>(a, a_step, left, columns, b_step, pixels, at, to_row);
+            add_outer_panel<3>(a, a_step, left, columns, b_step, pixels, at, to_row, between);
         } else if (width == 2) {
-            add_outer_panel<2>(a, a_step, left, columns, b_step, pixels, at, to_row);
+            add_outer_panel<2>(a, a_step, left, columns, b_step, pixels, at, to_row, between);
         } else {
-            add_outer_panel<1>(a, a_step, left, columns, b_step, pixels, at, to_row);
+            add_outer_panel<1>(a, a_step, left, columns, b_step, pixels, at, to_row, between);
         }
         first += width;
     }
+}
+
+static inline void add_outer(const float* a, long a_step, int left, const float* b, long b_step,
+                             int right, int pixels, float* to, long to_row) {
+    const auto nothing = [] {};
+    add_outer(a, a_step, left, b, b_step, right, pixels, to, to_row, nothing);
 }
 
 }  // namespace HWNAS_ISA

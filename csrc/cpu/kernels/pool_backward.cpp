@@ -1,5 +1,6 @@
-// Backward: a ring of rows of dz in L1, from which each row of dx is gathered. With stride 1 rows
-// are flat memory with padding on both sides: zeros in dz, no tap in the index.
+// Backward. Rows of dz are flat memory in L1 with padding on both sides. Maximum: a row of dz at a
+// time is added to the rows of dx under its windows; between and beside its pixels there is no tap
+// in the index. Average: each row of dx is gathered from a ring of rows.
 #include "cpu/kernels/gemm.h"
 #include "cpu/kernels/mask.h"
 #include "cpu/kernels/pool.h"
@@ -22,14 +23,12 @@ struct Gather {
     int rows;            // of the ring
     std::int64_t pad;
     std::int64_t step;   // values from row to row
-    float* dz;           // average: one row; maximum: [rows, step]
+    float* dz;           // [step]
+    float* line;         // maximum: a row of dz before its pixels are set apart
+    std::uint8_t* taps;  // maximum: [step]
     float* sums;         // average: [rows, step], dz added along the width
-    std::uint8_t* taps;  // maximum: [rows, step]
-    float* line;         // a row of dx, where the stride is not 1
 
-    float* dz_row(int row) const { return dz + row % rows * step + pad; }
     float* sum_row(int row) const { return sums + row % rows * step + pad; }
-    std::uint8_t* tap_row(int row) const { return taps + row % rows * step + pad; }
 };
 
 int ring_rows(const Window& w) {
@@ -37,7 +36,7 @@ int ring_rows(const Window& w) {
 }
 
 std::int64_t row_pad(const Window& w) {
-    return static_cast<std::int64_t>(w.padding()) * w.channels;
+    return round_up(w.padding() * w.channels, kLanes);
 }
 
 std::int64_t row_step(const Window& w) {
@@ -55,6 +54,12 @@ HWNAS_INLINE int row_above(const Window& w, int row, int tap) {
     const int reached = row + w.padding() - tap * w.dilation;
     const int found = reached / w.stride;
     return reached >= 0 && found * w.stride == reached && found < w.out_height ? found : -1;
+}
+
+void clear_row(float* dx, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) {
+        dx[i] = 0.0f;
+    }
 }
 
 // Writes or adds n values; `from` may be read a vector beyond them.
@@ -75,96 +80,93 @@ void put_row(const float* from, std::int64_t n, float factor, bool is_added, flo
 
 // -- maximum ----------------------------------------------------------------------------------
 
-// A row of dz and of the index into the ring.
+// A row of dz and of the index, its pixels as far apart as their windows: then every stride is the
+// case of stride 1.
 void take_max_row(const Gather& g, std::int64_t image, int p) {
     const Window& w = g.args->window;
     const std::int64_t n = static_cast<std::int64_t>(w.out_width) * w.channels;
     const std::int64_t at = (image * w.out_height + p) * n;
-    upstream_run(g.args->up, g.mode, at, n, g.table, g.vectors, g.dz_row(p));
-    __builtin_memcpy(g.tap_row(p), g.args->index + at, static_cast<std::size_t>(n));
-}
-
-struct Sources {
-    const float* dz[kMostPoolTaps];
-    const std::uint8_t* taps[kMostPoolTaps];
-    int first_tap[kMostPoolTaps];  // index of the first tap of the window's row
-    int count;
-};
-
-Sources sources_of(const Gather& g, int row) {
-    const Window& w = g.args->window;
-    Sources found;
-    found.count = 0;
-    for (int t = w.kernel - 1; t >= 0; --t) {
-        const int p = row_above(w, row, t);
-        if (p >= 0) {
-            found.dz[found.count] = g.dz_row(p);
-            found.taps[found.count] = g.tap_row(p);
-            found.first_tap[found.count++] = t * w.kernel;
-        }
+    float* const dz = g.dz + g.pad;
+    std::uint8_t* const taps = g.taps + g.pad;
+    const std::uint8_t* const index = g.args->index + at;
+    if (w.stride == 1) {
+        upstream_run(g.args->up, g.mode, at, n, g.table, g.vectors, dz);
+        __builtin_memcpy(taps, index, static_cast<std::size_t>(n));
+        return;
     }
-    return found;
+    upstream_run(g.args->up, g.mode, at, n, g.table, g.vectors, g.line);
+    for (int q = 0; q < w.out_width; ++q) {
+        const std::int64_t from = static_cast<std::int64_t>(q) * w.channels;
+        const std::int64_t to = from * w.stride;
+        put_row(g.line + from, w.channels, 1.0f, false, dz + to);
+        __builtin_memcpy(taps + to, index + from, static_cast<std::size_t>(w.channels));
+    }
 }
 
-// Stride 1: each value of dx asks all windows around it whether it was their maximum.
-template <int kTaps, bool kAdd>
-void gather_max(const Window& w, const Sources& from, std::int64_t n, float* dx) {
+HWNAS_INLINE Vec load_up_to(const float* p, int n) {
+    return n == kLanes ? load(p) : load_tail(p, n);
+}
+
+HWNAS_INLINE void store_up_to(float* p, Vec v, int n) {
+    if (n == kLanes) {
+        store(p, v);
+    } else {
+        store_tail(p, v, n);
+    }
+}
+
+// Adds what one row of dz brings to `kRows` neighbouring rows of dx, those under the taps from
+// `first_tap` on: each value asks all windows around it whether it was their maximum.
+template <int kRows, int kTaps>
+void add_maxima(const Gather& g, int first_tap, std::int64_t n, float* const (&dx)[kRows]) {
+    const Window& w = g.args->window;
     const int taps = kTaps > 0 ? kTaps : w.kernel;
     for (std::int64_t i = 0; i < n; i += kLanes) {
         const int rest = n - i < kLanes ? static_cast<int>(n - i) : kLanes;
-        Vec sum = zero();
-        if (kAdd) {
-            sum = rest == kLanes ? load(dx + i) : load_tail(dx + i, rest);
+        Vec sums[kRows];
+        for (int r = 0; r < kRows; ++r) {
+            sums[r] = load_up_to(dx[r] + i, rest);
         }
-        for (int s = 0; s < from.count; ++s) {
-            for (int t = 0; t < taps; ++t) {
-                const std::int64_t at = i + shift_of(w, t);
-                sum = add_where(from.taps[s] + at, from.first_tap[s] + t, load(from.dz[s] + at),
-                                sum);
+        for (int t = 0; t < taps; ++t) {
+            const std::int64_t at = g.pad + i + shift_of(w, t);
+            const Vec dz = load(g.dz + at);
+            for (int r = 0; r < kRows; ++r) {
+                sums[r] = add_where(g.taps + at, first_tap + r * taps + t, dz, sums[r]);
             }
         }
-        if (rest == kLanes) {
-            store(dx + i, sum);
-        } else {
-            store_tail(dx + i, sum, rest);
+        for (int r = 0; r < kRows; ++r) {
+            store_up_to(dx[r] + i, sums[r], rest);
         }
     }
 }
 
-// Other strides: each window hands its gradient to the tap that won.
-void scatter_max(const Window& w, const Sources& from, float* line) {
-    for (int s = 0; s < from.count; ++s) {
-        for (int q = 0; q < w.out_width; ++q) {
-            const std::int64_t at = static_cast<std::int64_t>(q) * w.channels;
-            for (int t = w.first_tap(q); t < w.last_tap(q, w.width); ++t) {
-                float* const to = line + static_cast<std::int64_t>(w.source(q, t)) * w.channels;
-                for (int c = 0; c < w.channels; c += kLanes) {
-                    const int rest = min(kLanes, w.channels - c);
-                    const Vec dz = rest == kLanes ? load(from.dz[s] + at + c)
-                                                  : load_tail(from.dz[s] + at + c, rest);
-                    store(to + c, add_where(from.taps[s] + at + c, from.first_tap[s] + t, dz,
-                                            load(to + c)));
-                }
-            }
-        }
-    }
-}
-
-void max_row(const Gather& g, int row, float* dx) {
+void max_image(const Gather& g, std::int64_t image) {
     const Window& w = g.args->window;
     const std::int64_t n = static_cast<std::int64_t>(w.width) * w.channels;
-    const Sources from = sources_of(g, row);
-    const bool is_added = g.args->accumulate;
-    if (w.stride > 1) {
-        for (std::int64_t i = 0; i < n; i += kLanes) {
-            store(g.line + i, zero());
+    float* const dx = g.args->dx + image * w.height * n;
+    int reached = g.args->accumulate ? w.height : 0;  // rows of dx that hold something
+    for (int p = 0; p < w.out_height; ++p) {
+        take_max_row(g, image, p);
+        const int first = w.first_tap(p);
+        const int last = w.last_tap(p, w.height);
+        for (; reached <= w.source(p, last - 1); ++reached) {
+            clear_row(dx + reached * n, n);
         }
-        scatter_max(w, from, g.line);
-        put_row(g.line, n, 1.0f, is_added, dx);
-    } else if (w.kernel == 3) {
-        is_added ? gather_max<3, true>(w, from, n, dx) : gather_max<3, false>(w, from, n, dx);
-    } else {
-        is_added ? gather_max<0, true>(w, from, n, dx) : gather_max<0, false>(w, from, n, dx);
+        if (w.dilation == 1 && last - first == w.kernel && (w.kernel == 3 || w.kernel == 5)) {
+            float* const row = dx + w.source(p, 0) * n;
+            if (w.kernel == 3) {
+                add_maxima<3, 3>(g, 0, n, {row, row + n, row + 2 * n});
+            } else {
+                add_maxima<5, 5>(g, 0, n, {row, row + n, row + 2 * n, row + 3 * n, row + 4 * n});
+            }
+            continue;
+        }
+        for (int t = first; t < last; ++t) {
+            add_maxima<1, 0>(g, t * w.kernel, n, {dx + w.source(p, t) * n});
+        }
+    }
+    for (; reached < w.height; ++reached) {
+        clear_row(dx + reached * n, n);
     }
 }
 
@@ -257,16 +259,13 @@ void average_row(const Gather& g, int row, float* dx) {
         g.args->accumulate ? add_rows<true>(rows, count, n, factor, dx)
                            : add_rows<false>(rows, count, n, factor, dx);
     } else if (!g.args->accumulate) {
-        for (std::int64_t i = 0; i < n; ++i) {
-            dx[i] = 0.0f;
-        }
+        clear_row(dx, n);
     }
 }
 
 // -- both -------------------------------------------------------------------------------------
 
-template <bool kMax>
-void backward_image(const Gather& g, std::int64_t image) {
+void average_image(const Gather& g, std::int64_t image) {
     const Window& w = g.args->window;
     const std::int64_t row_floats = static_cast<std::int64_t>(w.width) * w.channels;
     float* const dx = g.args->dx + image * w.height * row_floats;
@@ -274,34 +273,17 @@ void backward_image(const Gather& g, std::int64_t image) {
     for (int row = 0; row < w.height; ++row) {
         const int last = min((row + w.padding()) / w.stride, w.out_height - 1);
         for (; next <= last; ++next) {
-            if (kMax) {
-                take_max_row(g, image, next);
-            } else {
-                take_average_row(g, image, next);
-            }
+            take_average_row(g, image, next);
         }
-        if (kMax) {
-            max_row(g, row, dx + row * row_floats);
-        } else {
-            average_row(g, row, dx + row * row_floats);
-        }
+        average_row(g, row, dx + row * row_floats);
     }
 }
 
-// Fills the padding, which no row writes.
-template <bool kMax>
-void clear_padding(const Gather& g, const Window& w) {
-    const int rows = kMax ? g.rows : 1;
-    const std::int64_t n = static_cast<std::int64_t>(w.out_width) * w.channels;
-    for (int r = 0; r < rows; ++r) {
-        for (std::int64_t i = 0; i < g.step; ++i) {
-            if (i < g.pad || i >= g.pad + n) {
-                g.dz[r * g.step + i] = 0.0f;
-                if (kMax) {
-                    g.taps[r * g.step + i] = kNoTap;
-                }
-            }
-        }
+// Fills what no row writes: all but the pixels.
+void clear_padding(const Gather& g, bool is_max) {
+    clear_row(g.dz, g.step);
+    for (std::int64_t i = 0; is_max && i < g.step; ++i) {
+        g.taps[i] = kNoTap;
     }
 }
 
@@ -312,23 +294,20 @@ void pool_backward(const PoolBackwardArgs& a) {
     const int rows = ring_rows(w);
     const std::int64_t step = row_step(w);
     const int vectors = period_vectors(w.channels, 1);
-    const std::int64_t ring = (rows + 2) * step + rows * step;  // a byte would do for the taps
-    const std::int64_t own = aligned_floats(ring);
+    const std::int64_t own = aligned_floats((kMax ? 3 : 1 + rows) * step);
     const std::int64_t table_floats = aligned_floats(upstream_table_floats(vectors));
     const Block block(table_floats + slices * own);
     fill_upstream(a.up, w.channels, vectors, block.get());
 #pragma omp parallel for schedule(static) num_threads(slices)
     for (int s = 0; s < slices; ++s) {
-        float* const memory = block.get() + table_floats + s * own;
-        Gather g{&a, upstream_mode(a.up), block.get(), vectors, rows, row_pad(w), step,
-                 nullptr, nullptr, nullptr, memory};
-        g.dz = memory + step;
-        g.sums = g.dz + step;
-        g.taps = reinterpret_cast<std::uint8_t*>(g.dz + rows * step);
-        clear_padding<kMax>(g, w);
+        float* const dz = block.get() + table_floats + s * own;
+        float* const behind = dz + step;
+        const Gather g{&a, upstream_mode(a.up), block.get(), vectors, rows, row_pad(w), step, dz,
+                       behind, reinterpret_cast<std::uint8_t*>(behind + step), behind};
+        clear_padding(g, kMax);
         const std::int64_t last = slice_begin(w.images, slices, s + 1);
         for (std::int64_t image = slice_begin(w.images, slices, s); image < last; ++image) {
-            backward_image<kMax>(g, image);
+            kMax ? max_image(g, image) : average_image(g, image);
         }
     }
 }

@@ -41,12 +41,14 @@ HWNAS_INLINE void multiply_run(const float* a, std::int64_t row, int depth, cons
     }
 }
 
-// acc = products of all segments. Sums of kChain products are added to each other: one long chain
-// of additions would lose what eager PyTorch, whose sums are blocked too, keeps.
+// Sums of so many products are added to each other: one long chain of additions would lose what
+// eager PyTorch, whose sums are blocked too, keeps.
+constexpr int kChain = 128;
+
+// acc = products of all segments.
 template <int M, int N>
 HWNAS_INLINE void multiply_segments(const Segments& segments, int pixel, const float* panel,
                                     Vec (&acc)[M][N]) {
-    constexpr int kChain = 128;
     Vec before[M][N];
     for (int m = 0; m < M; ++m) {
         for (int n = 0; n < N; ++n) {
@@ -228,13 +230,23 @@ static inline void outer_start(OuterSums& outer, float* memory) {
 }
 
 // Adds the products of `pixels` rows of a and of b. Both may be read a vector behind their ends.
+// Calls `between` after each micro-kernel.
+template <class Between>
+static inline void outer_add(const OuterSums& outer, const float* a, std::int64_t a_row,
+                             const float* b, std::int64_t b_row, int pixels, Between& between) {
+    if (outer.is_turned) {
+        add_outer(b, b_row, outer.columns, a, a_row, outer.depth, pixels, outer.sums, outer.step(),
+                  between);
+    } else {
+        add_outer(a, a_row, outer.depth, b, b_row, outer.columns, pixels, outer.sums, outer.step(),
+                  between);
+    }
+}
+
 static inline void outer_add(const OuterSums& outer, const float* a, std::int64_t a_row,
                              const float* b, std::int64_t b_row, int pixels) {
-    if (outer.is_turned) {
-        add_outer(b, b_row, outer.columns, a, a_row, outer.depth, pixels, outer.sums, outer.step());
-    } else {
-        add_outer(a, a_row, outer.depth, b, b_row, outer.columns, pixels, outer.sums, outer.step());
-    }
+    const auto nothing = [] {};
+    outer_add(outer, a, a_row, b, b_row, pixels, nothing);
 }
 
 static inline void outer_flush(const OuterSums& outer) {
