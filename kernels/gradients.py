@@ -56,7 +56,9 @@ class Gradients:
             self._borrowed.discard(borrowers[0])
 
     def pass_on(self, place: int, gradient: Tensor) -> bool:
-        """Let a value without a gradient borrow one; return whether that was possible."""
+        """Let a value without a gradient borrow one; return whether nothing is left to do."""
+        if not self._wanted[place]:
+            return True
         if not self._may_borrow or place in self._buffers:
             return False
         self.give(place, gradient)

@@ -93,10 +93,10 @@ def _is_watched(tensors: Sequence[Tensor]) -> bool:
     What it shall see must pass PyTorch's dispatcher.
     """
     return (
-        torch._C._len_torch_dispatch_stack() > 0
+        torch.compiler.is_compiling()  # first: what follows cannot be traced
+        or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch.compiler.is_compiling()
         or torch._C._is_tracing()
         or not _ORDINARY.issuperset(map(type, tensors))
         or tensors[0].is_meta

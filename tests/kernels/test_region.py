@@ -152,6 +152,17 @@ def test_values_and_gradients_are_pytorchs(name: str, tolerance: float, seed: in
         )
 
 
+def test_what_is_passed_on_to_an_input_that_needs_nothing_is_dropped() -> None:
+    inputs, steps = two_sums()
+    other = inputs[0].detach().clone().requires_grad_()
+    inputs[0].requires_grad_(False)
+    steps = [Step(PLANS[0], (0, 1), []), Step(PLANS[0], (2, 0), [])]
+    (y,), _ = region(ready("cpu"), [inputs[0], other], steps, [3])
+    y.sum().backward()
+    assert inputs[0].grad is None
+    torch.testing.assert_close(other.grad, torch.ones_like(other))
+
+
 @pytest.mark.parametrize("frozen", ["inputs", "weights", "gates"])
 def test_what_needs_no_gradient_changes_no_other(frozen: str) -> None:
     inputs, steps = random_region(3, torch.float64)
@@ -250,6 +261,16 @@ def test_modes_see_operators() -> None:
         found = region(ready("cpu"), inputs, steps, [9])[0][0]
     assert counted.names.count("hwnas.mixed_op.default") == len(steps)
     assert torch.equal(found, expected)
+
+
+def test_a_region_can_be_compiled() -> None:
+    inputs, steps = two_sums()
+    inputs[0].requires_grad_(False)
+    backend = ready("cpu")
+    compiled = torch.compile(
+        lambda x: region(backend, [x], steps, [2])[0][0], backend="aot_eager", fullgraph=True
+    )
+    torch.testing.assert_close(compiled(inputs[0]), 3 * inputs[0])
 
 
 def test_calls_that_are_held_back_run_in_order_and_are_dropped_after_an_error(
