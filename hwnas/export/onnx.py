@@ -10,6 +10,7 @@ import numpy as np
 
 from hwnas.errors import HwnasError
 from hwnas.graph import Graph, Node, Primitive, Shape, WeightSpec
+from hwnas.graph.ops.input import Input
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
@@ -35,21 +36,24 @@ def to_onnx(
     can be traced back.
 
     Args:
-        graph: The network.
+        graph: The network; outputs that only training needs are left out.
         weights: Values by weight name; None draws them from their initialisation, reproducibly,
             for models whose speed matters but not their answers.
         batch: Images in a batch; 0 leaves it open.
         name: Name of the ONNX graph.
 
     Returns:
-        A model with the input ``input`` `[N, C, H, W]` and the output ``logits``.
+        A model with the input ``input``, `[N, C, H, W]` images or `[N, T]` tokens, and the output
+        ``logits``.
 
     Raises:
         HwnasError: A weight is missing or has another shape.
     """
     from onnx import TensorProto, helper
 
+    graph = graph.inference()
     expanded = graph.expanded()
+    input_type = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64}[_input_dtype(graph)]
     writer = _Writer(weights)
     outputs: list[str] = ["input"]
     for index, node in enumerate(expanded.nodes):
@@ -65,7 +69,7 @@ def to_onnx(
         helper.make_graph(
             writer.nodes,
             name,
-            [tensor_info("input", TensorProto.FLOAT, [size, *graph.input_shape])],
+            [tensor_info("input", input_type, [size, *graph.input_shape])],
             [tensor_info("logits", TensorProto.FLOAT, [size, *expanded.nodes[result].shape])],
             writer.initializers,
         ),
@@ -83,6 +87,12 @@ def initial_value(name: str, spec: WeightSpec) -> Array:
         return np.ones(spec.shape, np.float32)
     generator = np.random.default_rng(zlib.crc32(name.encode()))
     return generator.normal(0.0, spec.std, spec.shape).astype(np.float32)
+
+
+def _input_dtype(graph: Graph) -> str:
+    op = graph.nodes[0].op
+    assert isinstance(op, Input)
+    return op.dtype
 
 
 class _Writer:

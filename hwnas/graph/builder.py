@@ -33,13 +33,14 @@ class GraphBuilder:
     arguments are its inputs, `weights` names its weights, all else are its attributes.
 
     Args:
-        input_shape: (C, H, W) of the network's input; the batch is free.
+        input_shape: (C, H, W) of the network's input, or (T,) tokens; the batch is free.
+        dtype: Type of the input: ``float32``, or ``int64`` for tokens.
     """
 
-    def __init__(self, input_shape: Shape) -> None:
+    def __init__(self, input_shape: Shape, dtype: str = "float32") -> None:
         self.nodes: list[Node] = []
         self.inputs: tuple[Value, ...] = ()
-        self._add_inputs([input_shape])
+        self._add_inputs([input_shape], dtype)
 
     @classmethod
     def for_expansion(cls, shapes: Sequence[Shape]) -> GraphBuilder:
@@ -102,13 +103,17 @@ class GraphBuilder:
         return Value(len(self.nodes) - 1, shape)
 
     def finish(self, *outputs: Value) -> Graph:
-        """Return the graph with the given outputs, the logits first."""
+        """Return the graph with the given outputs, the logits first.
+
+        Raises:
+            ShapeError: Two ops name the same weight but need different shapes.
+        """
         graph = Graph(tuple(self.nodes), tuple(value.index for value in outputs))
         graph.weight_specs()  # refuses a name that is used with two shapes
         return graph
 
-    def _add_inputs(self, shapes: Sequence[Shape]) -> None:
-        input_op = OPS.get("input")()
+    def _add_inputs(self, shapes: Sequence[Shape], dtype: str = "float32") -> None:
+        input_op = _make(OPS.get("input"), {"dtype": dtype})
         for shape in shapes:
             self.nodes.append(Node(input_op, (), "", tuple(shape)))
         self.inputs = tuple(Value(i, tuple(shape)) for i, shape in enumerate(shapes))

@@ -46,7 +46,8 @@ class Graph:
 
     Attributes:
         nodes: The ops.
-        outputs: Indices of the results; the first is the logits.
+        outputs: Indices of the results; the first is the logits. Further ones help training only:
+            logits of auxiliary classifiers, or a state that is carried on.
     """
 
     nodes: tuple[Node, ...]
@@ -61,12 +62,25 @@ class Graph:
         """Return the shapes that a node of this graph reads."""
         return tuple(self.nodes[index].shape for index in node.inputs)
 
+    def inference(self) -> Graph:
+        """Return what the first output needs: the network that is counted, priced and exported."""
+        return self._inference
+
+    @cached_property
+    def _inference(self) -> Graph:
+        if len(self.outputs) == 1:
+            return self
+        return _without_unread(Graph(self.nodes, self.outputs[:1]))
+
     def expanded(self) -> Graph:
         """Return the same network in primitives only, without nodes that nothing reads."""
         return self._expanded
 
     def fusable(self) -> Graph:
-        """Return the same network, expanded but for the composites that have a fused form."""
+        """Return the same network, expanded but for the composites that have a fused form.
+
+        A composite without one is expanded only as far as its parts have none either.
+        """
         return self._fusable
 
     @cached_property
@@ -82,12 +96,12 @@ class Graph:
         place = [-1] * len(self.nodes)
         for index, node in enumerate(self.nodes):
             inputs = tuple(place[i] for i in node.inputs)
-            keep = keeps_fused and node.op.fused(len(inputs)) is not None
-            if keep or not isinstance(node.op, Composite):
+            if _stays(node.op, len(inputs), keeps_fused=keeps_fused):
                 place[index] = len(nodes)
                 nodes.append(Node(node.op, inputs, node.weights, node.shape))
                 continue
-            inner, result = expansion(node.op, self.input_shapes(node))
+            assert isinstance(node.op, Composite)
+            inner, result = expansion(node.op, self.input_shapes(node), keeps_fused=keeps_fused)
             place[index] = _splice(nodes, inner, result, inputs, node.weights)
         return _without_unread(Graph(tuple(nodes), tuple(place[i] for i in self.outputs)))
 
@@ -152,12 +166,19 @@ class Graph:
 
 
 @lru_cache(maxsize=65536)
-def expansion(op: Composite, shapes: tuple[Shape, ...]) -> tuple[tuple[Node, ...], int]:
+def expansion(
+    op: Composite, shapes: tuple[Shape, ...], *, keeps_fused: bool = False
+) -> tuple[tuple[Node, ...], int]:
     """Expand a composite once for all its uses with the same input shapes.
 
+    Args:
+        op: The composite.
+        shapes: Those of its inputs.
+        keeps_fused: Whether parts that have a fused form stay whole.
+
     Returns:
-        Primitive nodes, the first ``len(shapes)`` of which stand for the inputs, and the index of
-        the result. Weight names are relative to the composite's.
+        Primitive nodes, and those kept whole, the first ``len(shapes)`` of which stand for the
+        inputs, and the index of the result. Weight names are relative to the composite's.
     """
     from hwnas.graph.builder import GraphBuilder
 
@@ -167,13 +188,20 @@ def expansion(op: Composite, shapes: tuple[Shape, ...]) -> tuple[tuple[Node, ...
     place = list(range(len(shapes)))
     for node in g.nodes[len(shapes) :]:
         inputs = tuple(place[i] for i in node.inputs)
-        if isinstance(node.op, Composite):
-            inner, inner_result = expansion(node.op, tuple(g.nodes[i].shape for i in node.inputs))
-            place.append(_splice(nodes, inner, inner_result, inputs, node.weights))
-        else:
+        if _stays(node.op, len(inputs), keeps_fused=keeps_fused):
             place.append(len(nodes))
             nodes.append(Node(node.op, inputs, node.weights, node.shape))
+            continue
+        assert isinstance(node.op, Composite)
+        own_shapes = tuple(g.nodes[i].shape for i in node.inputs)
+        inner, inner_result = expansion(node.op, own_shapes, keeps_fused=keeps_fused)
+        place.append(_splice(nodes, inner, inner_result, inputs, node.weights))
     return tuple(nodes), place[result.index]
+
+
+def _stays(op: Op, inputs: int, *, keeps_fused: bool) -> bool:
+    """Tell whether an op is left as it is when a graph is expanded."""
+    return not isinstance(op, Composite) or (keeps_fused and op.fused(inputs) is not None)
 
 
 def _local_weights(op: Op, shapes: tuple[Shape, ...]) -> Mapping[str, WeightSpec]:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from hwnas.kernels.form import Form
 
 Shape: TypeAlias = tuple[int, ...]
+#: Height and width; one number stands for both.
+Size: TypeAlias = int | tuple[int, int]
+#: ``same``: dilation * (kernel - 1) // 2 zeros on each side; ``valid``: none.
+Padding = Literal["same", "valid"]
 Init = Literal["he_normal", "zeros", "ones"]
 
 
@@ -57,11 +61,13 @@ class RunMode:
         batch_statistics: Normalise by the batch's own mean and variance, else by the running ones.
         momentum: Share of the batch's statistics that enters the running ones; 0 leaves those be.
         dropout: Whether dropout drops.
+        progress: Share of the training that is done, 0 to 1; scheduled drop-path grows with it.
     """
 
     batch_statistics: bool
     momentum: float = 0.0
     dropout: bool = False
+    progress: float = 0.0
 
 
 #: Training a network of its own: batch statistics, running ones follow with momentum 0.1.
@@ -170,26 +176,40 @@ def image_shape(op: Op, inputs: Sequence[Shape], count: int = 1) -> tuple[int, i
     return channels, height, width
 
 
+def both(size: Size) -> tuple[int, int]:
+    """Return height and width."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def window_padding(kernel: Size, dilation: int = 1, padding: Padding = "same") -> tuple[int, int]:
+    """Return how many zeros a window adds above and below, and left and right."""
+    if padding == "valid":
+        return (0, 0)
+    height, width = both(kernel)
+    return (dilation * (height - 1) // 2, dilation * (width - 1) // 2)
+
+
 def window_shape(
     op: Op,
     inputs: Sequence[Shape],
     channels: int | None,
-    kernel: int,
-    stride: int,
+    kernel: Size,
+    stride: Size,
     dilation: int = 1,
+    padding: Padding = "same",
 ) -> Shape:
-    """Shape after a window with padding dilation * (kernel - 1) // 2 on each side.
+    """Shape after a window moved over the image.
 
     Raises:
         ShapeError: The input is not an image.
     """
-    in_channels, height, width = image_shape(op, inputs)
-    lost = dilation * (kernel - 1) + 1 - 2 * (dilation * (kernel - 1) // 2)
-    return (
-        in_channels if channels is None else channels,
-        (height - lost) // stride + 1,
-        (width - lost) // stride + 1,
-    )
+    in_channels, *size = image_shape(op, inputs)
+    pads = window_padding(kernel, dilation, padding)
+    found = [
+        (length + 2 * pad - dilation * (taps - 1) - 1) // step + 1
+        for length, pad, taps, step in zip(size, pads, both(kernel), both(stride), strict=True)
+    ]
+    return (in_channels if channels is None else channels, *found)
 
 
 OPS: Registry[Op] = Registry("op", "hwnas.graph.ops")

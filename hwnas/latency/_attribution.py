@@ -32,7 +32,7 @@ def observe(
     optimised = runtime.optimise(to_onnx(graph))
     types = runtime.tensor_types(optimised)
     names = {**names_of(shape.place), "input": 0}
-    names["logits"] = shape.place[graph.expanded().outputs[0]]
+    names["logits"] = shape.place[graph.inference().expanded().outputs[0]]
     owned: list[list[str]] = [[] for _ in shape.nodes]
     is_plain: list[bool | None] = [None] * len(shape.nodes)
     is_plain[0] = True

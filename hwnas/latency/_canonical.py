@@ -139,7 +139,7 @@ def canonical(graph: Graph, forms: OpForms) -> CanonicalGraph:
         graph: Any graph; it is expanded first.
         forms: Numbers the ops.
     """
-    expanded = graph.expanded()
+    expanded = graph.inference().expanded()
     nodes: list[CanonicalNode] = []
     place: list[int] = []
     source: list[int] = []

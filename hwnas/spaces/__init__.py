@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hwnas.errors import UserInputError
 from hwnas.graph import Answer, Architecture, Decision, Graph, Pick, Shape
@@ -16,6 +17,48 @@ from hwnas.registry import PluginConfig, Registry
 _SAMPLES_TO_COMPARE = 8
 #: An expanded graph of enas_micro takes about 0.5 MB; building it anew, about 10 ms.
 _GRAPHS_KEPT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A figure as its source states it.
+
+    Attributes:
+        value: The figure.
+        within: Half a unit of its last digit; 0 for an exact one.
+    """
+
+    value: float
+    within: float = 0.0
+
+    def holds(self, value: float) -> bool:
+        """Tell whether a value rounds to the figure."""
+        return abs(value - self.value) <= self.within
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A network that was published, as an architecture of a space.
+
+    Attributes:
+        architecture: Its picks.
+        settings: Settings of the space.
+        input_shape: (C, H, W) of the images, or (T,) tokens.
+        classes: Number of classes, or of words.
+        source: Where the architecture and the figures are from.
+        params: Number of parameters.
+        macs: Multiply-accumulates for one input.
+        difference: Why our count differs from a figure, where it does.
+    """
+
+    architecture: Architecture
+    settings: Mapping[str, Any]
+    input_shape: Shape
+    classes: int
+    source: str
+    params: Stated | None = None
+    macs: Stated | None = None
+    difference: str = ""
 
 
 class SearchSpace(ABC):
@@ -34,6 +77,11 @@ class SearchSpace(ABC):
         self.input_shape = input_shape
         self.classes = classes
         self.graph = lru_cache(maxsize=_GRAPHS_KEPT)(self._graph)
+
+    @classmethod
+    def published(cls) -> Mapping[str, Published]:
+        """Return the published networks of this space by name."""
+        return {}
 
     @abstractmethod
     def build(self, pick: Pick) -> Graph:

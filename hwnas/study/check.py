@@ -29,7 +29,8 @@ class Check:
         input_shape: (C, H, W) of the images.
         classes: Number of classes.
         size: Number of architectures, counted as sequences of answers.
-        macs: Least, median and most multiply-accumulates of a few random networks.
+        macs: Least, median and most multiply-accumulates of a few random networks, as they are
+            trained and exported in the end.
         params: Likewise, parameters.
         train_images: Images that are trained on, where that is known without reading them.
         estimated_s: Rough time of the search in seconds, within a factor of three; None where the
@@ -78,7 +79,9 @@ def check(config: RunConfig) -> Check:
     context = Context(config)
     space = context.space
     rng = random.Random(0)
-    graphs = [space.graph(space.sample(rng)) for _ in range(_SAMPLES)]
+    architectures = [space.sample(rng) for _ in range(_SAMPLES)]
+    searched = [macs(space.graph(each)) for each in architectures]
+    graphs = [context.deployed.graph(each) for each in architectures]
     sizes = sorted(macs(graph) for graph in graphs)
     weights = sorted(params(graph) for graph in graphs)
     images = _train_images(config)
@@ -89,7 +92,9 @@ def check(config: RunConfig) -> Check:
         macs=(sizes[0], int(statistics.median(sizes)), sizes[-1]),
         params=(weights[0], int(statistics.median(weights)), weights[-1]),
         train_images=images,
-        estimated_s=None if images is None else _estimate(config, images, statistics.mean(sizes)),
+        estimated_s=None
+        if images is None
+        else _estimate(config, images, statistics.mean(searched)),
         table=where_from(config.latency.table),
         warnings=_warnings(config),
     )

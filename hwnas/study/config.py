@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hwnas.engine.config import SearchConfig
 from hwnas.study.sections import (
+    SPACE,
     DataSection,
     EstimatorSection,
     ExecutorSection,
+    Plugin,
     RewardSection,
     RuntimeSection,
     SpaceSection,
@@ -73,6 +75,11 @@ class TrainConfig(_Section):
     optimiser: OptimiserConfig = Field(
         default_factory=OptimiserConfig, description="learning rate, momentum, decay, clipping"
     )
+    space: dict[str, Any] = Field(
+        default_factory=dict,
+        description="settings of the space that differ from the search's: what is trained, priced "
+        "and exported may be deeper and wider than what was searched; the picks are the same",
+    )
 
 
 class LatencyConfig(_Section):
@@ -122,6 +129,22 @@ class RunConfig(_Section):
     )
     train: TrainConfig = Field(default_factory=TrainConfig)
     latency: LatencyConfig = Field(default_factory=LatencyConfig)
+
+    @model_validator(mode="after")
+    def _check_deployed(self) -> RunConfig:
+        """Refuse settings in `train.space` that the space does not have."""
+        try:
+            self.deployed_space()
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+            mistakes = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found]
+            raise ValueError(f"train.space: {'; '.join(mistakes)}") from None
+        return self
+
+    def deployed_space(self) -> Plugin:
+        """Return the space of the networks that are trained, priced and exported."""
+        searched = self.space.model_dump(mode="json")
+        return SPACE.validate(searched | self.train.space)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return all fields as JSON values, defaults included."""

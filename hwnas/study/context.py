@@ -11,6 +11,7 @@ from hwnas.data import DATASETS, Dataset
 from hwnas.spaces import SPACES, SearchSpace
 from hwnas.strategies import STRATEGIES, Strategy
 from hwnas.study.config import RunConfig
+from hwnas.study.sections import Plugin
 
 if TYPE_CHECKING:
     from hwnas.latency.device import Device
@@ -57,7 +58,19 @@ class Context:
     @cached_property
     def space(self) -> SearchSpace:
         """The search space for the images of the data set."""
-        section = self.config.space
+        return self._space(self.config.space)
+
+    @cached_property
+    def deployed(self) -> SearchSpace:
+        """The space with the settings of the final training: it asks the same picks.
+
+        Its networks are what is trained, priced and exported; the search may run on smaller ones.
+        """
+        if not self.config.train.space:
+            return self.space
+        return self._space(self.config.deployed_space())
+
+    def _space(self, section: Plugin) -> SearchSpace:
         plugin = SPACES.get(section.name)
         return plugin(section.settings, self.dataset.input_shape, self.dataset.classes)
 

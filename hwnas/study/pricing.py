@@ -51,7 +51,7 @@ class Pricing:
             DeviceError: The runtime refuses a network.
         """
         new = [each for each in dict.fromkeys(architectures) if each not in self._known]
-        graphs = [self.context.space.graph(each) for each in new]
+        graphs = [self.context.deployed.graph(each) for each in new]
         self._known.update(zip(new, self._predictor.predict(graphs), strict=True))
         return [self._known[each] for each in architectures]
 
@@ -89,7 +89,7 @@ class Pricing:
             The kernels, most expensive first, as JSON values of `KernelTime`; and the share of
             each node of the graph, by its index as text.
         """
-        graph = self.context.space.graph(architecture)
+        graph = self.context.deployed.graph(architecture).inference()
         found = self._predictor.explain(graph)
         nodes = graph.expanded().nodes
         kernels = [

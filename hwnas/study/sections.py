@@ -99,7 +99,8 @@ def _error(loc: tuple[str | int, ...], message: str) -> ValidationError:
 
 
 DataSection = Annotated[Plugin, OfRegistry("hwnas.data:DATASETS")]
-SpaceSection = Annotated[Plugin, OfRegistry("hwnas.spaces:SPACES")]
+SPACE = OfRegistry("hwnas.spaces:SPACES")
+SpaceSection = Annotated[Plugin, SPACE]
 StrategySection = Annotated[Plugin, OfRegistry("hwnas.strategies:STRATEGIES")]
 RewardSection = Annotated[Plugin, OfRegistry("hwnas.objectives:REWARDS")]
 EstimatorSection = Annotated[Plugin, OfRegistry("hwnas.estimators:ESTIMATORS")]

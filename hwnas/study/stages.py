@@ -62,7 +62,7 @@ def train_stage(
     from hwnas.study.training import Training
 
     training = Training(settings, folder, context.dataset, context.config.seed, progress)
-    return training.run(architecture, context.space.graph(architecture)).to_json()
+    return training.run(architecture, context.deployed.graph(architecture)).to_json()
 
 
 def export_stage(
@@ -102,7 +102,7 @@ def export_stage(
             f"hwnas train {folder} --pick {pick}",
         )
     trained = Trained.from_json(found)
-    graph, store = context.space.graph(architecture), load_weights(folder, trained)
+    graph, store = context.deployed.graph(architecture), load_weights(folder, trained)
     model = to_onnx(graph, weights_of(store))
     path = out or folder / f"{pick}.onnx"
     card = path.with_suffix(".md")
@@ -155,7 +155,7 @@ def check_stage(context: Context, pricing: Pricing) -> list[dict[str, Any]]:
     samples = [each for each in drawn if each.id not in profiled][:count]
     if not samples:
         return []
-    models = {each.id: to_onnx(context.space.graph(each)) for each in samples}
+    models = {each.id: to_onnx(context.deployed.graph(each)) for each in samples}
     measured = pricing.measure(models)
     return [
         {
@@ -180,7 +180,7 @@ def _picks(
     points = [(each.accuracy, each.latency_ms or 1.0) for each in useful]
     rng = random.Random(derive_seed(context.config.seed, "baseline"))
     samples = [context.space.sample(rng) for _ in range(_BASELINE_SAMPLES)]
-    baseline = largest(context.space, samples)
+    baseline = largest(context.deployed, samples)
     known = {each.architecture: each for each in found}
     picks = {
         "best": found[0],
@@ -192,7 +192,7 @@ def _picks(
 
 
 def _candidate(context: Context, pricing: Pricing, candidate: Candidate) -> dict[str, Any]:
-    graph = context.space.graph(candidate.architecture)
+    graph = context.deployed.graph(candidate.architecture)
     is_known = candidate.accuracy == candidate.accuracy
     (predicted,) = pricing.records([candidate.architecture])
     return {
@@ -237,7 +237,7 @@ def _card_facts(
 
 def _draw(context: Context, journal: Journal, architecture: Architecture, pricing: Pricing) -> None:
     """Remember the drawing and the kernels of an exported network."""
-    graph = context.space.graph(architecture)
+    graph = context.deployed.graph(architecture)
     kernels, shares = pricing.kernels(architecture)
     drawings = [each.model_dump(mode="json") for each in results.draw(graph, shares)]
     journal.put(f"drawing/{architecture.id}", {"kernels": kernels, "drawings": drawings}, 0.0)

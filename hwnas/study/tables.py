@@ -132,7 +132,7 @@ def covers(table: LatencyTable, context: Context) -> bool:
     """Tell whether the space, with these settings and images, was profiled into the table."""
     wanted = {
         "space": context.config.space.name,
-        "space_config": context.config.space.settings.model_dump(mode="json"),
+        "space_config": context.config.deployed_space().settings.model_dump(mode="json"),
         "input_shape": list(context.dataset.input_shape),
         "classes": context.dataset.classes,
     }
@@ -182,7 +182,7 @@ def measure(context: Context, table: LatencyTable, progress: Progress) -> None:
 
     settings = context.config.latency
     profile(
-        context.space,
+        context.deployed,
         context.device,
         table=table,
         networks=settings.profile_samples,

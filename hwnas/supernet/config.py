@@ -23,3 +23,6 @@ class OptimiserConfig(PluginConfig):
     )
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
+    auxiliary_weight: float = Field(
+        0.4, ge=0, description="weight of an auxiliary classifier's loss, where the space has one"
+    )

@@ -13,6 +13,7 @@ import torch
 from hwnas import kernels
 from hwnas.errors import ShapeError
 from hwnas.graph import EVAL, Graph, Node, Primitive, RunMode
+from hwnas.graph.ops.carried import Carried
 from hwnas.kernels.region import Step, region
 from hwnas.supernet.weights import WeightStore
 
@@ -22,7 +23,24 @@ if TYPE_CHECKING:
 
 
 def run(graph: Graph, store: WeightStore, x: torch.Tensor, mode: RunMode = EVAL) -> torch.Tensor:
-    """Return the logits of a batch.
+    """Return the logits of a batch; outputs that only training needs are not computed.
+
+    Args and errors are those of `run_all`.
+
+    Returns:
+        `[N, classes]` logits.
+    """
+    return run_all(graph.inference(), store, x, mode)[0]
+
+
+def run_all(
+    graph: Graph,
+    store: WeightStore,
+    x: torch.Tensor,
+    mode: RunMode = EVAL,
+    carried: Mapping[str, torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, ...]:
+    """Return all outputs of a graph for a batch.
 
     Ops that have a fused form are run by the kernels of `hwnas.kernels`, where a backend takes
     the tensors; all else by PyTorch. Images are kept in channels_last order inside: PyTorch's CPU
@@ -31,40 +49,59 @@ def run(graph: Graph, store: WeightStore, x: torch.Tensor, mode: RunMode = EVAL)
     Args:
         graph: The child.
         store: Weights, shared or its own; missing ones are created.
-        x: `[N, C, H, W]` normalised images.
+        x: `[N, C, H, W]` normalised images, or `[N, T]` tokens.
         mode: How batch norm and dropout behave.
+        carried: States by the name of the `carried` op that returns them, `[N, *size]`; those
+            that are missing are zeros.
 
     Raises:
         UserInputError: HWNAS_KERNELS names no backend.
         KernelUnavailable: HWNAS_KERNELS names a backend that cannot run here.
-        ShapeError: The images are not of the size that the graph is for.
+        ShapeError: The input is not of the size that the graph is for.
 
     Returns:
-        `[N, classes]` logits.
+        The graph's outputs, in their order.
     """
     if tuple(x.shape[1:]) != graph.nodes[0].shape:
         raise ShapeError(
-            f"the graph takes images of shape {graph.nodes[0].shape}, got {tuple(x.shape[1:])}"
+            f"the graph takes inputs of shape {graph.nodes[0].shape}, got {tuple(x.shape[1:])}"
         )
-    backend = kernels.chosen(x.device, x.dtype)
+    backend = kernels.chosen(x.device, x.dtype if x.is_floating_point() else store.dtype)
     if torch.is_autocast_enabled(x.device.type):
         backend = None  # autocast decides types inside PyTorch's ops
     x = x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
     if backend is None:
-        return _run_primitives(graph, store, x, mode)
-    return _run_fused(graph, store, x, mode, backend)
+        return _run_primitives(graph, store, x, mode, carried or {})
+    return _run_fused(graph, store, x, mode, backend, carried or {})
 
 
 def _run_primitives(
-    graph: Graph, store: WeightStore, x: torch.Tensor, mode: RunMode
-) -> torch.Tensor:
+    graph: Graph,
+    store: WeightStore,
+    x: torch.Tensor,
+    mode: RunMode,
+    carried: Mapping[str, torch.Tensor],
+) -> tuple[torch.Tensor, ...]:
     expanded = graph.expanded()
     values: list[torch.Tensor] = [x]
     for node, bindings in zip(expanded.nodes[1:], graph.bindings()[1:], strict=True):
-        assert isinstance(node.op, Primitive)
         weights = {local: store.get(name, spec) for local, name, spec in bindings}
-        values.append(node.op.forward([values[i] for i in node.inputs], weights, mode))
-    return values[expanded.outputs[0]]
+        values.append(_run_node(node, [values[i] for i in node.inputs], weights, mode, carried))
+    return tuple(values[i] for i in expanded.outputs)
+
+
+def _run_node(
+    node: Node,
+    inputs: Sequence[torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
+    mode: RunMode,
+    carried: Mapping[str, torch.Tensor],
+) -> torch.Tensor:
+    """Run a primitive; what is carried over comes from outside."""
+    assert isinstance(node.op, Primitive)
+    if isinstance(node.op, Carried) and node.op.name in carried:
+        return carried[node.op.name]
+    return node.op.forward(inputs, weights, mode)
 
 
 def _run_expansion(
@@ -90,8 +127,13 @@ def _run_expansion(
 
 
 def _run_fused(
-    graph: Graph, store: WeightStore, x: torch.Tensor, mode: RunMode, backend: Backend
-) -> torch.Tensor:
+    graph: Graph,
+    store: WeightStore,
+    x: torch.Tensor,
+    mode: RunMode,
+    backend: Backend,
+    carried: Mapping[str, torch.Tensor],
+) -> tuple[torch.Tensor, ...]:
     """Run neighbouring ops that the backend offers as one region, all else by PyTorch."""
     fusable = graph.fusable()
     forms = fusable.forms()
@@ -117,11 +159,11 @@ def _run_fused(
             continue  # the input
         inputs = [values[i] for i in node.inputs]
         if isinstance(node.op, Primitive):
-            values[place] = node.op.forward(inputs, weights[place], mode)
+            values[place] = _run_node(node, inputs, weights[place], mode, carried)
         else:
             values[place] = _run_expansion(fusable, node, inputs, weights[place], mode)
     finish_region(len(fusable.nodes))
-    return values[fusable.outputs[0]]
+    return tuple(values[i] for i in fusable.outputs)
 
 
 def _run_region(

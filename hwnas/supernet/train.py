@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -13,7 +13,7 @@ from torch.optim.sgd import sgd
 from hwnas.errors import TrialFailed
 from hwnas.graph import EVAL, Graph, RunMode
 from hwnas.supernet.config import OptimiserConfig
-from hwnas.supernet.run import run
+from hwnas.supernet.run import run, run_all
 from hwnas.supernet.weights import WeightStore
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -84,7 +84,7 @@ class Trainer:
         Args:
             graphs: The children.
             batch: Images `[N, C, H, W]` and labels `[N]`.
-            epoch: Epochs done, with the fraction of the current one.
+            epoch: Epochs done, with the fraction of the current one; drop-path grows with it.
             mode: TRAIN for a network of its own, TRAIN_SHARED for shared weights.
 
         Raises:
@@ -92,13 +92,17 @@ class Trainer:
                 running statistics that mode TRAIN keeps are not.
         """
         images, labels = batch
+        mode = replace(mode, progress=min(1.0, epoch / self.epochs))
         used: dict[str, torch.Tensor] = {}
         total, correct = 0.0, 0
         for graph in graphs:
             used.update(self.store.trainable(graph))
-            logits = run(graph, self.store, images, mode)
-            loss = cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
-            (loss / len(graphs)).backward()
+            logits, *auxiliary = run_all(graph, self.store, images, mode)
+            loss = self._loss(logits, labels)
+            whole = loss
+            for each in auxiliary:
+                whole = whole + self.config.auxiliary_weight * self._loss(each, labels)
+            (whole / len(graphs)).backward()
             total += loss.item()
             correct += int((logits.argmax(1) == labels).sum())
         parameters = list(used.values())
@@ -112,6 +116,9 @@ class Trainer:
         self._update(used, learning_rate(self.config, epoch, self.epochs))
         _clear(parameters)
         return StepResult(total / len(graphs), correct / (len(graphs) * len(labels)), float(norm))
+
+    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(logits, labels, label_smoothing=self.config.label_smoothing)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the momentum of each weight by name."""

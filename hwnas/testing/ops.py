@@ -56,7 +56,7 @@ class OpSuite:
             graph, store = graph_of(case), WeightStore(1)
             images = np.random.default_rng(0).normal(size=(4, *graph.input_shape))
             images = images.astype(np.float32)
-            run(graph, store, torch.from_numpy(images), EVAL)
+            run(graph, store, torch.from_numpy(images), EVAL)  # creates the weights
             weights = {name: value.numpy() for name, value in store.state().items()}
 
             def reference(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -6,6 +6,9 @@ from hwnas.testing.ops import OpSuite
 
 IMAGE = (4, 6, 6)
 ODD = (4, 7, 5)
+ACTIVATIONS = (
+    "relu", "relu6", "sigmoid", "tanh", "swish", "hard_sigmoid", "hard_swish", "gelu",
+)  # fmt: skip
 
 
 class TestConv(OpSuite):
@@ -14,6 +17,9 @@ class TestConv(OpSuite):
         ("conv", {"channels": 6, "kernel": 5, "stride": 2}, [ODD]),
         ("conv", {"channels": 4, "kernel": 3, "groups": 4}, [ODD]),
         ("conv", {"channels": 8, "kernel": 1, "groups": 2, "stride": 2}, [IMAGE]),
+        ("conv", {"channels": 3, "kernel": (1, 7), "stride": (1, 2), "bias": True}, [ODD]),
+        ("conv", {"channels": 3, "kernel": 3, "stride": (2, 1), "padding": "valid"}, [ODD]),
+        ("conv", {"channels": 3, "kernel": 3, "dilation": 2, "bias": True}, [ODD]),
         ("sliced_conv", {"channels": 3, "sources": ("a", "b")}, [IMAGE]),
     )
 
@@ -31,7 +37,10 @@ class TestNorm(OpSuite):
 
 
 class TestActivation(OpSuite):
-    cases = (("relu", {}, [IMAGE]), ("relu", {}, [(5,)]))
+    cases = (
+        *((kind, {}, [IMAGE]) for kind in ACTIVATIONS),
+        *((kind, {}, [(5,)]) for kind in ACTIVATIONS),
+    )
 
 
 class TestPool(OpSuite):
@@ -40,7 +49,19 @@ class TestPool(OpSuite):
         ("max_pool", {"stride": 2}, [IMAGE]),
         ("avg_pool", {}, [ODD]),
         ("avg_pool", {"kernel": 5, "stride": 2}, [IMAGE]),
+        ("max_pool", {"kernel": 2, "stride": 2, "padding": "valid"}, [ODD]),
+        ("avg_pool", {"kernel": 5, "stride": 3, "padding": "valid"}, [ODD]),
         ("global_avg_pool", {}, [ODD]),
+    )
+
+
+class TestTraining(OpSuite):
+    cases = (
+        ("drop_path", {"rate": 0.3}, [IMAGE]),
+        ("carried", {"name": "state", "size": (3,)}, [IMAGE]),
+        ("auxiliary_head", {"classes": 3, "reduced": 4, "features": 6}, [(4, 8, 8)]),
+        ("auxiliary_head", {"classes": 3, "reduced": 4, "features": 6}, [IMAGE]),
+        ("auxiliary_head", {"classes": 3, "reduced": 4, "features": 6}, [(4, 3, 4)]),
     )
 
 

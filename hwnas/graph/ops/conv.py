@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from hwnas.errors import ShapeError
 from hwnas.graph.op import (
     OnnxNodeWriter,
+    Padding,
     Primitive,
     RunMode,
     Shape,
+    Size,
     WeightSpec,
+    both,
     image_shape,
     register,
+    window_padding,
     window_shape,
 )
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 @register("conv")
 @dataclass(frozen=True)
 class Conv(Primitive):
-    """A two-dimensional convolution without bias; padding is dilation * (kernel - 1) // 2.
+    """A two-dimensional convolution.
 
     Attributes:
         channels: Output channels.
@@ -34,13 +38,17 @@ class Conv(Primitive):
         stride: Step in both directions.
         groups: Groups of channels; the number of input channels makes it depthwise.
         dilation: Distance between the filter's taps.
+        bias: Whether a constant is added to each channel; a batch norm behind makes it useless.
+        padding: ``same`` adds dilation * (kernel - 1) // 2 zeros on each side.
     """
 
     channels: int
-    kernel: int = 1
-    stride: int = 1
+    kernel: Size = 1
+    stride: Size = 1
     groups: int = 1
     dilation: int = 1
+    bias: bool = False
+    padding: Padding = "same"
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         """Return (channels, H', W').
@@ -54,13 +62,21 @@ class Conv(Primitive):
                 f"conv: {in_channels} input and {self.channels} output channels "
                 f"do not divide into {self.groups} groups"
             )
-        return window_shape(self, inputs, self.channels, self.kernel, self.stride, self.dilation)
+        return window_shape(
+            self,
+            inputs,
+            self.channels,
+            self.kernel,
+            self.stride,
+            self.dilation,
+            self.padding,
+        )
 
     def weights(self, inputs: Sequence[Shape]) -> Mapping[str, WeightSpec]:
-        """Return `weight` of shape [channels, C / groups, kernel, kernel]."""
-        per_group = inputs[0][0] // self.groups
-        shape = (self.channels, per_group, self.kernel, self.kernel)
-        return {"weight": WeightSpec(shape, "he_normal", fan_in=math.prod(shape[1:]))}
+        """Return `weight` [channels, C / groups, kernel, kernel], and `bias` [channels]."""
+        shape = (self.channels, inputs[0][0] // self.groups, *both(self.kernel))
+        weight = {"weight": WeightSpec(shape, "he_normal", fan_in=math.prod(shape[1:]))}
+        return weight | ({"bias": WeightSpec((self.channels,), "zeros")} if self.bias else {})
 
     def forward(
         self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], mode: RunMode
@@ -68,21 +84,35 @@ class Conv(Primitive):
         """Return `[N, channels, H', W']`."""
         from torch.nn.functional import conv2d
 
-        pad = self.dilation * (self.kernel - 1) // 2
         return conv2d(
-            inputs[0], weights["weight"], None, self.stride, pad, self.dilation, self.groups
+            inputs[0],
+            weights["weight"],
+            weights["bias"] if self.bias else None,
+            self.stride,
+            window_padding(self.kernel, self.dilation, self.padding),
+            self.dilation,
+            self.groups,
         )
 
     def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
         """Write a Conv."""
-        weight = writer.weight("weight")
-        return emit_conv(
-            writer, inputs[0], weight, self.kernel, self.stride, self.groups, self.dilation
+        pads = window_padding(self.kernel, self.dilation, self.padding)
+        names = [writer.weight(each) for each in ("weight", *(["bias"] if self.bias else []))]
+        dilated = {"dilations": [self.dilation] * 2} if self.dilation > 1 else {}
+        return writer.emit(
+            "Conv",
+            [inputs[0], *names],
+            kernel_shape=list(both(self.kernel)),
+            strides=list(both(self.stride)),
+            pads=[*pads, *pads],
+            group=self.groups,
+            **dilated,
         )
 
     def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
         """Return one multiply-accumulate a tap, input channel of the group and output value."""
-        return math.prod(output) * (inputs[0][0] // self.groups) * self.kernel**2
+        taps = math.prod(both(self.kernel))
+        return math.prod(output) * (inputs[0][0] // self.groups) * taps
 
 
 @register("sliced_conv")
@@ -135,29 +165,12 @@ class SlicedConv(Primitive):
         import numpy as np
 
         weight = np.concatenate([writer.array(name) for name in self.sources], axis=1)
-        return emit_conv(writer, inputs[0], writer.constant("weight", weight), 1, 1, 1)
+        name = writer.constant("weight", weight)
+        ones, none = [1, 1], [0, 0, 0, 0]
+        return writer.emit(
+            "Conv", [inputs[0], name], kernel_shape=ones, strides=ones, pads=none, group=1
+        )
 
     def macs(self, inputs: Sequence[Shape], output: Shape) -> int:
         """Return one multiply-accumulate for each pair of input channel and output value."""
         return math.prod(output) * inputs[0][0]
-
-
-def emit_conv(
-    writer: OnnxNodeWriter,
-    x: str,
-    weight: str,
-    kernel: int,
-    stride: int,
-    groups: int,
-    dilation: int = 1,
-) -> str:
-    """Write an ONNX Conv without bias and return its output's name."""
-    return writer.emit(
-        "Conv",
-        [x, weight],
-        kernel_shape=[kernel, kernel],
-        strides=[stride, stride],
-        pads=[dilation * (kernel - 1) // 2] * 4,
-        group=groups,
-        **({"dilations": [dilation, dilation]} if dilation > 1 else {}),
-    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from hwnas.graph.op import Composite, register
+from hwnas.graph.op import Composite, Size, register
 
 if TYPE_CHECKING:
     from hwnas.graph.builder import GraphBuilder, Value
@@ -26,8 +26,8 @@ class ConvBn(Composite):
     """
 
     channels: int
-    kernel: int = 1
-    stride: int = 1
+    kernel: Size = 1
+    stride: Size = 1
     relu: Literal["before", "after", "none"] = "none"
 
     def expand(self, g: GraphBuilder, inputs: Sequence[Value]) -> Value:
@@ -40,7 +40,9 @@ class ConvBn(Composite):
         return g.relu(x) if self.relu == "after" else x
 
     def fused(self, inputs: int) -> Form | None:
-        """Return one branch of one convolution."""
+        """Return one branch of one convolution; the kernels take square filters only."""
+        if not (isinstance(self.kernel, int) and isinstance(self.stride, int)):
+            return None
         from hwnas.kernels.form import Form
         from hwnas.kernels.plan import Branch, Plan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from hwnas.errors import HwnasError
 from hwnas.graph.op import OnnxNodeWriter, Primitive, RunMode, Shape, register
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 @register("input")
 @dataclass(frozen=True)
 class Input(Primitive):
-    """A tensor that comes from outside; whoever runs or writes the graph provides it."""
+    """A tensor that comes from outside; whoever runs or writes the graph provides it.
+
+    Attributes:
+        dtype: ``float32``, or ``int64`` for tokens.
+    """
+
+    dtype: Literal["float32", "int64"] = "float32"
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         """Refuse: the shape of an input is given, not derived."""

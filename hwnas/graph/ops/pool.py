@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas.graph.op import (
     OnnxNodeWriter,
+    Padding,
     Primitive,
     RunMode,
     Shape,
     image_shape,
     register,
+    window_padding,
     window_shape,
 )
 
@@ -26,13 +28,16 @@ if TYPE_CHECKING:
 class _Pool(Primitive):
     kernel: int = 3
     stride: int = 1
+    padding: Padding = "same"
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        """Return (C, H', W') with padding (kernel - 1) // 2."""
-        return window_shape(self, inputs, None, self.kernel, self.stride)
+        """Return (C, H', W')."""
+        return window_shape(self, inputs, None, self.kernel, self.stride, padding=self.padding)
 
     def fused(self, inputs: int) -> Form | None:
-        """Return one branch without a norm."""
+        """Return one branch without a norm; the kernels pad."""
+        if self.padding == "valid":
+            return None
         from hwnas.kernels.form import Form
         from hwnas.kernels.plan import Branch, BranchKind, Plan
 
@@ -44,8 +49,12 @@ class _Pool(Primitive):
         return {
             "kernel_shape": [self.kernel, self.kernel],
             "strides": [self.stride, self.stride],
-            "pads": [(self.kernel - 1) // 2] * 4,
+            "pads": [self._pad] * 4,
         }
+
+    @property
+    def _pad(self) -> int:
+        return window_padding(self.kernel, padding=self.padding)[0]
 
 
 @register("max_pool")
@@ -56,6 +65,7 @@ class MaxPool(_Pool):
     Attributes:
         kernel: Height and width of the window.
         stride: Step in both directions.
+        padding: ``same`` adds (kernel - 1) // 2 on each side.
     """
 
     def forward(
@@ -64,7 +74,7 @@ class MaxPool(_Pool):
         """Return `[N, C, H', W']`."""
         from torch.nn.functional import max_pool2d
 
-        return max_pool2d(inputs[0], self.kernel, self.stride, (self.kernel - 1) // 2)
+        return max_pool2d(inputs[0], self.kernel, self.stride, self._pad)
 
     def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
         """Write a MaxPool."""
@@ -79,6 +89,7 @@ class AvgPool(_Pool):
     Attributes:
         kernel: Height and width of the window.
         stride: Step in both directions.
+        padding: ``same`` adds (kernel - 1) // 2 on each side.
     """
 
     def forward(
@@ -87,8 +98,7 @@ class AvgPool(_Pool):
         """Return `[N, C, H', W']`."""
         from torch.nn.functional import avg_pool2d
 
-        pad = (self.kernel - 1) // 2
-        return avg_pool2d(inputs[0], self.kernel, self.stride, pad, count_include_pad=False)
+        return avg_pool2d(inputs[0], self.kernel, self.stride, self._pad, count_include_pad=False)
 
     def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
         """Write an AveragePool."""
