@@ -21,6 +21,7 @@ from hwnas.study.sections import (
     RuntimeSection,
     SpaceSection,
     StrategySection,
+    below,
 )
 from hwnas.study.yaml_file import dump
 from hwnas.supernet.config import OptimiserConfig
@@ -136,9 +137,7 @@ class RunConfig(_Section):
         try:
             self.deployed_space()
         except ValidationError as error:
-            found = error.errors(include_url=False)
-            mistakes = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found]
-            raise ValueError(f"train.space: {'; '.join(mistakes)}") from None
+            raise below(("train", "space"), error) from None
         return self
 
     def deployed_space(self) -> Plugin:

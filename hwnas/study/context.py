@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from hwnas.data import DATASETS, Dataset
+from hwnas.errors import UserInputError
 from hwnas.spaces import SPACES, SearchSpace
 from hwnas.strategies import STRATEGIES, Strategy
 from hwnas.study.config import RunConfig
@@ -65,10 +67,21 @@ class Context:
         """The space with the settings of the final training: it asks the same picks.
 
         Its networks are what is trained, priced and exported; the search may run on smaller ones.
+
+        Raises:
+            UserInputError: `train.space` changes what the space asks.
         """
         if not self.config.train.space:
             return self.space
-        return self._space(self.config.deployed_space())
+        deployed = self._space(self.config.deployed_space())
+        try:
+            deployed.graph(self.space.sample(random.Random(0)))
+        except UserInputError as error:
+            raise UserInputError(
+                f"train.space changes what the space asks: {error.message}",
+                "it may make the same architecture deeper or wider, not another one",
+            ) from error
+        return deployed
 
     def _space(self, section: Plugin) -> SearchSpace:
         plugin = SPACES.get(section.name)

@@ -90,6 +90,20 @@ class OfRegistry:
         return Plugin(name=str(name), settings=plugin.Config.model_validate(settings))
 
 
+def below(place: tuple[str, ...], error: ValidationError) -> ValidationError:
+    """Return an error with the same mistakes at another place of the file."""
+    details = [
+        InitErrorDetails(
+            type=each["type"],
+            loc=(*place, *each["loc"]),
+            input=each["input"],
+            ctx=each.get("ctx", {}),
+        )
+        for each in error.errors(include_url=False)
+    ]
+    return ValidationError.from_exception_data("space", details)
+
+
 def _error(loc: tuple[str | int, ...], message: str) -> ValidationError:
     """Build an error that pydantic merges into those of the enclosing model."""
     # Braces would be read as a template.
