@@ -68,6 +68,9 @@ class SearchSpace(ABC):
         config: The space's settings.
         input_shape: (C, H, W) of the images.
         classes: Number of classes.
+
+    Attributes:
+        given: The only architecture that is left to sample; None for all of them.
     """
 
     Config: ClassVar[type[PluginConfig]] = PluginConfig
@@ -76,6 +79,7 @@ class SearchSpace(ABC):
         self.config = config
         self.input_shape = input_shape
         self.classes = classes
+        self.given: Architecture | None = None
         self.graph = lru_cache(maxsize=_GRAPHS_KEPT)(self._graph)
 
     @classmethod
@@ -142,6 +146,8 @@ class SearchSpace(ABC):
 
     def sample(self, rng: random.Random) -> Architecture:
         """Return an architecture, each decision answered uniformly at random."""
+        if self.given is not None:
+            return self.given
         return self.realise(lambda decision: decision.decode(rng.randrange(decision.count)))[0]
 
     def neighbour(self, architecture: Architecture, rng: random.Random) -> Architecture:

@@ -88,12 +88,12 @@ def check(config: RunConfig) -> Check:
     return Check(
         input_shape=context.dataset.input_shape,
         classes=context.dataset.classes,
-        size=space.size(),
+        size=space.size() if space.given is None else 1,
         macs=(sizes[0], int(statistics.median(sizes)), sizes[-1]),
         params=(weights[0], int(statistics.median(weights)), weights[-1]),
         train_images=images,
         estimated_s=None
-        if images is None
+        if images is None or space.given is not None
         else _estimate(config, images, statistics.mean(searched)),
         table=where_from(config.latency.table),
         warnings=_warnings(config),
@@ -127,6 +127,8 @@ def _estimate(config: RunConfig, images: int, mean_macs: float) -> float:
 
 
 def _warnings(config: RunConfig) -> list[str]:
+    if config.architecture is not None:
+        return ["strategy and search are ignored: the configuration gives the architecture"]
     found = []
     objective = config.objective
     if objective.max_latency_ms is None and objective.latency_percentile is None:

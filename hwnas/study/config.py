@@ -120,6 +120,11 @@ class RunConfig(_Section):
     )
     data: DataSection = _default("digits")
     space: SpaceSection = _default("conv_chain")
+    architecture: str | dict[str, Any] | None = Field(
+        None,
+        description="train this one instead of searching: its picks, a JSON file with them, or "
+        "published:NAME; see: hwnas ls spaces --json",
+    )
     strategy: StrategySection = _default("enas")
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
     search: SearchConfig = Field(default_factory=SearchConfig)

@@ -13,6 +13,7 @@ from hwnas.errors import UserInputError
 from hwnas.spaces import SPACES, SearchSpace
 from hwnas.strategies import STRATEGIES, Strategy
 from hwnas.study.config import RunConfig
+from hwnas.study.given import given_architecture
 from hwnas.study.sections import Plugin
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ class Context:
     @cached_property
     def space(self) -> SearchSpace:
         """The search space for the images of the data set."""
-        return self._space(self.config.space)
+        space = self._space(self.config.space)
+        if self.config.architecture is not None:
+            space.given = given_architecture(self.config.architecture, space)
+        return space
 
     @cached_property
     def deployed(self) -> SearchSpace:
@@ -81,6 +85,7 @@ class Context:
                 f"train.space changes what the space asks: {error.message}",
                 "it may make the same architecture deeper or wider, not another one",
             ) from error
+        deployed.given = self.space.given
         return deployed
 
     def _space(self, section: Plugin) -> SearchSpace:

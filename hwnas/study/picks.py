@@ -78,6 +78,12 @@ def _with(
     return space.realise(reply)[0]
 
 
+def filled(journal: Journal, roles: Sequence[str]) -> Sequence[str]:
+    """Return the roles without those that a given architecture, with no rivals, leaves empty."""
+    picks = (journal.get("search") or {}).get("picks", {})
+    return ["best"] if list(picks) == ["best"] else roles
+
+
 def chosen(journal: Journal, picks: Sequence[str]) -> list[Architecture]:
     """Return the architectures of roles or ids of a finished search, each once.
 

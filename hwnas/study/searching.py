@@ -158,11 +158,19 @@ class Search:
     def run(self) -> list[Candidate]:
         """Search to the end and compare the best; returns candidates, best reward first.
 
+        Where the configuration gives an architecture, that is the only candidate, and nothing is
+        known of its accuracy.
+
         Raises:
             Interrupted: Ctrl-C; the run folder holds all that is needed to go on.
             TrialFailed: Training diverged.
             InfeasibleConstraint: No candidate keeps to the budgets.
         """
+        given = self.context.space.given
+        if given is not None:
+            (price,) = self.judge.price([given])
+            unknown = float("nan")
+            return [Candidate(given, unknown, price.latency_ms, unknown, price.train_time_s)]
         steps = self.folder.checkpoints.steps()
         first = steps[-1] + 1 if steps else 1
         if self.settings.loop == "trials":

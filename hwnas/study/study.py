@@ -19,7 +19,7 @@ from hwnas.study.context import Context, training_mode
 from hwnas.study.journal import Journal
 from hwnas.study.load import load_config
 from hwnas.study.outcome import OnStage, SearchResult, new_run_path
-from hwnas.study.picks import chosen
+from hwnas.study.picks import chosen, filled
 
 if TYPE_CHECKING:
     from hwnas.study.bench import Bench, Predicted
@@ -138,8 +138,8 @@ class Study:
         """
         from hwnas.study.stages import search_stage
 
-        # Missing data must not come out after minutes of profiling.
-        self.context.dataset.train  # noqa: B018
+        # Missing data or picks of another space must not come out after minutes of profiling.
+        self.context.deployed, self.context.dataset.train  # noqa: B018
         with training_mode(self.config.threads), self._new_or_own(out, on_folder) as folder:
             journal = Journal(folder.path)
             pricing = self._profile_stage(journal)
@@ -185,7 +185,7 @@ class Study:
         with training_mode(self.config.threads), self._own() as folder:
             journal = Journal(folder.path)
             start, done = time.monotonic(), []
-            architectures = chosen(journal, picks or settings.picks)
+            architectures = chosen(journal, picks or filled(journal, settings.picks))
             if again:  # all at once: a training that is interrupted goes on with those left
                 for architecture in architectures:
                     journal.forget(f"train/{architecture.id}")

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 def search(config: RunConfig, found: Mapping[str, Any]) -> str:
     """Say how long the search was and how good its best candidate is."""
     best = found["candidates"][0]
+    if best["accuracy"] is None:
+        return f"none: the configuration gives the architecture {best['architecture']['id']}"
     compared = len(found["candidates"])
     return (
         f"{config.strategy.name} · {found['length']} · {compared} candidates compared · "
