@@ -28,7 +28,7 @@ def command(
         str, typer.Argument(metavar="PATTERN", help="Only names like this, such as 'enas*'.")
     ] = "*",
 ) -> None:
-    """List spaces, strategies, data sets, devices, tables, recipes, runs and the like."""
+    """List spaces, published networks, strategies, data sets, recipes, runs and the like."""
     kinds = _kinds()
     if what is None:
         rows = [{"name": kind, "description": f"hwnas ls {kind}"} for kind in kinds]
@@ -53,6 +53,7 @@ def _kinds() -> dict[str, Callable[[], list[Row]]]:
     }
     kinds |= {
         "devices": _devices,
+        "networks": _networks,
         "recipes": _recipes,
         "runs": _runs,
         "tables": _tables,
@@ -77,6 +78,22 @@ def _plugins(place: str) -> list[Row]:
     return [
         {"name": each.name, "description": each.description, "settings": each.settings}
         for each in plugins(place)
+    ]
+
+
+def _networks() -> list[Row]:
+    from hwnas.study.catalogue import networks
+
+    return [
+        {
+            "name": each.name,
+            "description": f"{each.space}: {each.network.source}",
+            "space": {"name": each.space, **each.network.settings},
+            "architecture": each.network.architecture.to_json(),
+            "input_shape": list(each.network.input_shape),
+            "classes": each.network.classes,
+        }
+        for each in networks()
     ]
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from hwnas.errors import HwnasError
 from hwnas.registry import Registry
+from hwnas.spaces import SPACES, Published
 
 #: Where the registry of each kind is.
 PLACES: Mapping[str, str] = {
@@ -57,6 +58,24 @@ def plugins(place: str) -> list[PluginRow]:
     return [
         PluginRow(name, registry(place).describe(name), _settings(getattr(plugin, "Config", None)))
         for name, plugin in registry(place).items()
+    ]
+
+
+@dataclass(frozen=True)
+class NetworkRow:
+    """A published network: its name, the space that it is of, and what it is."""
+
+    name: str
+    space: str
+    network: Published
+
+
+def networks() -> list[NetworkRow]:
+    """Return the published networks of all spaces."""
+    return [
+        NetworkRow(name, space, network)
+        for space, plugin in SPACES.items()
+        for name, network in plugin.published().items()
     ]
 
 

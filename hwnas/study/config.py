@@ -123,7 +123,7 @@ class RunConfig(_Section):
     architecture: str | dict[str, Any] | None = Field(
         None,
         description="train this one instead of searching: its picks, a JSON file with them, or "
-        "published:NAME; see: hwnas ls spaces --json",
+        "published:NAME; see: hwnas ls networks",
     )
     strategy: StrategySection = _default("enas")
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)
