@@ -1,4 +1,4 @@
-"""Data sets: images with labels, split into train, valid and test in a repeatable way.
+"""Data sets: images with labels, or texts, split into train, valid and test in a repeatable way.
 
 One file is one data set. It is built from its configuration alone, `Cls(config)`, and reads nothing
 before a split is asked for. The test split is not for the search: hand the search
@@ -13,13 +13,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwnas.data._augment import Augment, AugmentConfig
-from hwnas.data._dataset import Dataset, Split
+from hwnas.data._dataset import AnySplit, Dataset, Split
+from hwnas.data._text import TextDataset, TextSplit
 from hwnas.registry import Registry
 
 if TYPE_CHECKING:
     from hwnas.data._batches import batches
 
-__all__ = ["DATASETS", "Augment", "AugmentConfig", "Dataset", "Split", "batches"]
+__all__ = [
+    "DATASETS",
+    "AnySplit",
+    "Augment",
+    "AugmentConfig",
+    "Dataset",
+    "Split",
+    "TextDataset",
+    "TextSplit",
+    "batches",
+]
 
 DATASETS: Registry[Dataset] = Registry("dataset", "hwnas.data")
 

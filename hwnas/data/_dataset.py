@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from pydantic import Field
 from hwnas.data._augment import Augment, AugmentConfig
 from hwnas.errors import HwnasError, UserInputError
 from hwnas.registry import PluginConfig
+
+if TYPE_CHECKING:
+    from hwnas.data._text import TextSplit
 
 Shape = tuple[int, ...]
 ChannelValues = tuple[float, ...]
@@ -64,15 +68,23 @@ class Split:
         return Split(self.images[indices], self.labels[indices])
 
 
+AnySplit: TypeAlias = "Split | TextSplit"
+
+
 class Dataset(ABC):
-    """A labelled set of images with a train, a valid and a test split.
+    """A labelled set of images, or a text, with a train, a valid and a test split.
 
     Reading is lazy: constructing a data set, `name`, `input_shape` and `class_names` are cheap
     wherever the form of the data allows it. All splits are a function of the configuration alone.
 
     Args:
         config: The settings, an instance of the class's `Config`.
+
+    Attributes:
+        task: What is learned from it: a name in `hwnas.supernet.tasks`.
     """
+
+    task: ClassVar[str] = "classification"
 
     class Config(PluginConfig):
         """Settings that every data set has."""
@@ -88,7 +100,7 @@ class Dataset(ABC):
 
     def __init__(self, config: Dataset.Config) -> None:
         self._settings = config
-        self._read: dict[str, Split] = {}  # shared with the view without test
+        self._read: dict[str, AnySplit] = {}  # shared with the view without test
         self._is_test_locked = False
 
     @property
@@ -102,11 +114,11 @@ class Dataset(ABC):
         """The name of each class, by label."""
 
     @abstractmethod
-    def _read_search(self) -> tuple[Split, Split]:
+    def _read_search(self) -> tuple[AnySplit, AnySplit]:
         """Read the train and the valid split."""
 
     @abstractmethod
-    def _read_test(self) -> Split:
+    def _read_test(self) -> AnySplit:
         """Read the test split."""
 
     @property
@@ -115,7 +127,7 @@ class Dataset(ABC):
         return len(self.class_names)
 
     @property
-    def train(self) -> Split:
+    def train(self) -> AnySplit:
         """Images to fit weights on.
 
         Raises:
@@ -124,7 +136,7 @@ class Dataset(ABC):
         return self._search_split("train")
 
     @property
-    def valid(self) -> Split:
+    def valid(self) -> AnySplit:
         """Images to compare architectures on.
 
         Raises:
@@ -133,7 +145,7 @@ class Dataset(ABC):
         return self._search_split("valid")
 
     @property
-    def test(self) -> Split:
+    def test(self) -> AnySplit:
         """Images for the final figure only.
 
         Raises:
@@ -156,7 +168,9 @@ class Dataset(ABC):
         In units of the network's input: uint8 images divided by 255. A constant channel gets the
         standard deviation 1, so that it becomes zero and not NaN.
         """
-        images = self.train.images
+        train = self.train
+        assert isinstance(train, Split), "a text overrides this"
+        images = train.images
         scale = 255.0 if images.dtype == np.uint8 else 1.0
         axes = (0, 2, 3)
         mean = images.mean(axis=axes, dtype=np.float64) / scale
@@ -189,7 +203,7 @@ class Dataset(ABC):
         other.__dict__.update(self.__dict__)
         return other
 
-    def _search_split(self, part: str) -> Split:
+    def _search_split(self, part: str) -> AnySplit:
         if part not in self._read:
             self._read["train"], self._read["valid"] = self._read_search()
         return self._read[part]

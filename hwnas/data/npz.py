@@ -54,7 +54,9 @@ class Npz(Dataset):
         Raises:
             UserInputError: The file is missing or unusable.
         """
-        return self.train.images.shape[1:]
+        train = self.train
+        assert isinstance(train, Split)
+        return train.images.shape[1:]
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -42,6 +42,12 @@ class SearchConfig(PluginConfig):
         default_factory=SearchOptimiserConfig,
         description="one_shot: how the shared weights are trained",
     )
+    recoveries: int = Field(
+        0,
+        ge=0,
+        description="one_shot: how often an epoch whose training diverged is begun anew from the "
+        "checkpoint before it, with other children",
+    )
     controller_steps: int = Field(
         30, ge=0, description="one_shot: steps of the strategy after each epoch"
     )

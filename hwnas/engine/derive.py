@@ -15,7 +15,8 @@ from hwnas.graph.architecture import Architecture
 from hwnas.objectives.metrics import Metrics
 from hwnas.spaces import SearchSpace
 from hwnas.strategies import UNTOLD_IDS, Strategy
-from hwnas.supernet.train import Batch, evaluate, recalibrate
+from hwnas.supernet.tasks import Batch
+from hwnas.supernet.train import evaluate, recalibrate
 from hwnas.supernet.weights import WeightStore
 
 #: Ids of these samples lie beyond all ids that training steps ask for.
@@ -141,10 +142,11 @@ class Derivation:
         graph = self.space.graph(architecture)
         count = min(self.settings.derive_batches, self.batches.valid_count)
         if self.settings.derive_statistics == "batch":
-            return evaluate(graph, self.store, self._valid(count), BATCH)
+            return evaluate(graph, self.store, self._valid(count), BATCH, self.batches.task)
         calibration = self.batches.train_plain(_CALIBRATION_BATCHES)
+        task = self.batches.task
         child = recalibrate(graph, self.store, calibration)
-        return evaluate(graph, child, self._valid(count), EVAL)
+        return evaluate(graph, child, self._valid(count), EVAL, task)
 
     def _valid(self, count: int) -> Iterator[Batch]:
         return (self.batches.valid(number) for number in range(count))

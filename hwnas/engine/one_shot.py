@@ -18,7 +18,7 @@ from hwnas.engine.run_folder import RunFolder
 from hwnas.engine.seeds import derive_seed
 from hwnas.engine.snapshot import pack, unpack
 from hwnas.engine.trials_db import Trial, TrialState
-from hwnas.errors import RunFolderError
+from hwnas.errors import RunFolderError, TrialFailed
 from hwnas.estimators._minibatches import Minibatches
 from hwnas.graph import BATCH, TRAIN_SHARED
 from hwnas.graph.architecture import Architecture
@@ -32,6 +32,8 @@ Track = Callable[[int, Mapping[str, float]], None]
 """Receives the number of finished epochs (or trials) and named numbers."""
 
 _ASK_AHEAD = 64
+#: Beyond the steps of any search: an attempt's children have ids of their own.
+_STEPS_OF_ALL_EPOCHS = 2**30
 
 
 class OneShot:
@@ -82,10 +84,11 @@ class OneShot:
         self.strategy = strategy
         self.judge = judge
         self.store = store
-        self.trainer = Trainer(store, settings.optimiser, settings.epochs)
         self.batches = Minibatches(
             dataset.without_test(), folder.seed, settings.batch_size, settings.valid_batch_size
         )
+        task = self.batches.task
+        self.trainer = Trainer(store, settings.optimiser, settings.epochs, task)
         self._progress = progress or Silent()
         self._track = track
         self._elapsed_s = 0.0
@@ -108,7 +111,7 @@ class OneShot:
                 if self._is_out_of_time():
                     self._progress.note(f"the time budget ended the search after {epoch} epochs")
                     break
-                self._run_epoch(epoch)
+                self._run_epoch_or_recover(epoch)
                 self._progress.advance("search")
 
     def restore(self) -> int:
@@ -141,9 +144,29 @@ class OneShot:
     def _trials_per_epoch(self) -> int:
         return self.settings.controller_steps * self.settings.controller_samples
 
-    def _run_epoch(self, epoch: int) -> None:
+    def _run_epoch_or_recover(self, epoch: int) -> None:
+        """Run an epoch; where training diverges, roll back and begin it with other children.
+
+        google-research's enas_lm rolls back to the last checkpoint when the loss is not finite.
+        """
+        for attempt in range(self.settings.recoveries + 1):
+            try:
+                self._run_epoch(epoch, attempt)
+            except TrialFailed as error:
+                if attempt == self.settings.recoveries:
+                    raise
+                if not self.restore():  # there is no checkpoint yet
+                    self.store.load({})
+                    self.trainer.load({})
+                text = f"{error.message}; epoch {epoch + 1} begins anew with other children"
+                self.folder.events.append("warning", text=text, attempt=attempt + 1)
+                self._progress.note(f"warning: {text}")
+            else:
+                return
+
+    def _run_epoch(self, epoch: int, attempt: int = 0) -> None:
         start = time.monotonic()
-        trained = self._train(epoch)
+        trained = self._train(epoch, attempt)
         middle = time.monotonic()
         taught = self._teach(epoch)
         end = time.monotonic()
@@ -172,13 +195,14 @@ class OneShot:
         state["elapsed_s"] = self._elapsed_s
         self.folder.checkpoints.save(step, tensors, state)
 
-    def _train(self, epoch: int) -> dict[str, float]:
+    def _train(self, epoch: int, attempt: int) -> dict[str, float]:
         """Train the shared weights for one epoch; returns means over its steps."""
-        torch.manual_seed(derive_seed(self.folder.seed, "train", epoch))
+        again: list[str | int] = ["again", attempt] if attempt else []
+        torch.manual_seed(derive_seed(self.folder.seed, "train", epoch, *again))
         count = self.batches.train_count
         self._progress.start("shared weights", count)
         results: list[StepResult] = []
-        children = self._children(epoch * count, count)
+        children = self._children(attempt * _STEPS_OF_ALL_EPOCHS + epoch * count, count)
         for step, batch in enumerate(self.batches.train(epoch)):
             graphs = [self.space.graph(architecture) for architecture in next(children)]
             results.append(self.trainer.step(graphs, batch, epoch + step / count, TRAIN_SHARED))
@@ -223,7 +247,8 @@ class OneShot:
         batch = self.batches.valid(step)
         metrics: dict[Architecture, Metrics] = {}
         for architecture, price in priced.items():  # each once, however often it was sampled
-            accuracy = evaluate(self.space.graph(architecture), self.store, [batch], BATCH)
+            graph, task = self.space.graph(architecture), self.batches.task
+            accuracy = evaluate(graph, self.store, [batch], BATCH, task)
             metrics[architecture] = self.judge.complete(price, measured_accuracy(accuracy))
         finished = time.time()
         return [

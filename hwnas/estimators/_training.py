@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
-from hwnas.data import Dataset, Split, batches
+from hwnas.data import AnySplit, Dataset
 from hwnas.estimators._seeds import derive_seed
 from hwnas.graph import EVAL, TRAIN, Graph
 from hwnas.supernet.config import OptimiserConfig
+from hwnas.supernet.tasks import task_of
 from hwnas.supernet.train import Trainer, evaluate
 from hwnas.supernet.weights import WeightStore
 
@@ -23,7 +24,7 @@ class ChildEpoch:
     Attributes:
         epoch: Number of finished epochs.
         loss: Mean training loss.
-        accuracy: Mean accuracy on the (augmented) training batches.
+        accuracy: Mean score on the (augmented) training batches.
     """
 
     epoch: int
@@ -54,7 +55,7 @@ def train_child(
         dataset: Where the train split and its augmentation come from.
         config: The optimiser.
         epochs: Length of the training, for the schedule.
-        batch_size: Images a step; the whole split where that is smaller.
+        batch_size: Images a step, or columns of a text; the whole split where that is smaller.
         seed: Decides order, augmentation and dropout.
         first_epoch: Number of epochs that are done already.
         trainer: Holds the momentum of those; None for a new one.
@@ -62,21 +63,13 @@ def train_child(
     Raises:
         TrialFailed: The training diverged.
     """
-    trainer = trainer or Trainer(store, config, epochs)
+    task = task_of(dataset)
+    trainer = trainer or Trainer(store, config, epochs, task)
     size = min(batch_size, len(dataset.train))
-    count = len(dataset.train) // size
-    normalise, augment = dataset.normalisation, dataset.augment
+    count = max(1, task.steps(dataset, size))
     for epoch in range(first_epoch, epochs):
         torch.manual_seed(derive_seed(seed, "child", epoch))
-        found = batches(
-            dataset.train,
-            size,
-            seed=derive_seed(seed, "child-order", epoch),
-            normalise=normalise,
-            augment=augment,
-            shuffle=True,
-            drop_last=True,
-        )
+        found = task.epoch(dataset, size, derive_seed(seed, "child-order", epoch))
         steps = [
             trainer.step([graph], batch, epoch + step / count, TRAIN)
             for step, batch in enumerate(found)
@@ -89,15 +82,8 @@ def train_child(
 
 
 def score_child(
-    graph: Graph, store: WeightStore, dataset: Dataset, split: Split, batch_size: int
+    graph: Graph, store: WeightStore, dataset: Dataset, split: AnySplit, batch_size: int
 ) -> float:
-    """Return a trained child's accuracy on a split, in [0, 1], with its running statistics."""
-    found = batches(
-        split,
-        batch_size,
-        seed=0,
-        normalise=dataset.normalisation,
-        shuffle=False,
-        drop_last=False,
-    )
-    return evaluate(graph, store, found, EVAL)
+    """Return a trained child's score on a split, in [0, 1], with its running statistics."""
+    task = task_of(dataset)
+    return evaluate(graph, store, task.whole(dataset, split, batch_size), EVAL, task)

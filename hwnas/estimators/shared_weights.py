@@ -57,7 +57,7 @@ class SharedWeights(Estimator):
         batches = self._batches
         count = min(self.config.batches, batches.valid_count)
         found = (batches.valid(number) for number in range(count))
-        accuracy = evaluate(self.space.graph(architecture), self._store, found, BATCH)
+        accuracy = evaluate(self.space.graph(architecture), self._store, found, BATCH, batches.task)
         return Metrics(accuracy=accuracy, latency_ms=None, train_time_s=None)
 
     @cached_property

@@ -86,6 +86,11 @@ class TrainConfig(_Section):
 class LatencyConfig(_Section):
     """Which device the network is for, and what is known of its speed."""
 
+    skip: bool = Field(
+        False,
+        description="profile and predict nothing, and let accuracy alone count; for unrolled "
+        "recurrent networks, whose kernels take seconds to look up for each of them",
+    )
     runtime: RuntimeSection = _default("onnxruntime")
     table: str = Field(
         "auto",
@@ -135,6 +140,14 @@ class RunConfig(_Section):
     )
     train: TrainConfig = Field(default_factory=TrainConfig)
     latency: LatencyConfig = Field(default_factory=LatencyConfig)
+
+    @model_validator(mode="after")
+    def _check_skip(self) -> RunConfig:
+        """Refuse a latency budget where latency is not looked at."""
+        budgets = (self.objective.max_latency_ms, self.objective.latency_percentile)
+        if self.latency.skip and any(each is not None for each in budgets):
+            raise ValueError("latency.skip and a latency budget in objective exclude each other")
+        return self
 
     @model_validator(mode="after")
     def _check_deployed(self) -> RunConfig:

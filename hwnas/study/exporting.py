@@ -115,29 +115,18 @@ def check_parity(
     """
     import torch
 
-    from hwnas.data import Split, batches
     from hwnas.export.verify import parity
     from hwnas.supernet.run import run
+    from hwnas.supernet.tasks import task_of
 
-    valid = dataset.valid
-    count = min(_PARITY_IMAGES, len(valid))
-    images, _ = next(
-        batches(
-            Split(valid.images[:count], valid.labels[:count]),
-            count,
-            seed=0,
-            normalise=dataset.normalisation,
-            shuffle=False,
-            drop_last=False,
-        )
-    )
+    inputs = task_of(dataset).inputs(dataset, _PARITY_IMAGES)
 
     def reference(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         with torch.no_grad():
             logits: np.ndarray[Any, Any] = run(graph, store, torch.from_numpy(x)).numpy()
         return logits
 
-    found = parity(model, reference, images.contiguous().numpy())
+    found = parity(model, reference, inputs.numpy())
     if not found.holds:
         raise DeviceError(
             f"the ONNX file computes something else than PyTorch: logits differ by up to "

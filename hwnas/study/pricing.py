@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hwnas.errors import UserInputError
 from hwnas.graph.architecture import Architecture
 from hwnas.latency.kernels import Kernel
 from hwnas.latency.predictor import LatencyPredictor, Prediction
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from hwnas.latency.predictor import KernelShare
     from hwnas.latency.timing import Measurement
     from hwnas.study.journal import Journal
+
+
+#: A prediction as a JSON value.
+Record = dict[str, float | None]
 
 
 class Pricing:
@@ -59,7 +64,7 @@ class Pricing:
         """Return predicted milliseconds."""
         return [each.ms for each in self.predict(architectures)]
 
-    def records(self, architectures: Sequence[Architecture]) -> list[dict[str, float | None]]:
+    def records(self, architectures: Sequence[Architecture]) -> list[Record | None]:
         """Return the predictions as JSON values; an interval without end becomes null."""
         return [
             {
@@ -134,6 +139,39 @@ class Pricing:
         from hwnas.study.train_time import train_time_predictor
 
         return train_time_predictor(self.context, journal)
+
+
+class Unpriced(Pricing):
+    """Predicts nothing: the configuration says that latency plays no part.
+
+    Args:
+        context: The parts of the run.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def predict(self, architectures: Sequence[Architecture]) -> list[Prediction]:
+        """Refuse: there is no table.
+
+        Raises:
+            UserInputError: Always.
+        """
+        raise UserInputError(
+            "this run does not look at latency", "set latency.skip=false and start a new run"
+        )
+
+    def records(self, architectures: Sequence[Architecture]) -> list[Record | None]:
+        """Return that nothing is known."""
+        return [None] * len(architectures)
+
+    def kernels(self, architecture: Architecture) -> tuple[list[dict[str, Any]], dict[str, float]]:
+        """Return that nothing is known."""
+        return [], {}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Return the journal's record: there is no table."""
+        return {"summary": "skipped: latency plays no part", "provenance": None}
 
 
 def finite(value: float) -> float | None:

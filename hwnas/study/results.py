@@ -70,7 +70,7 @@ def collect(run: RunRecord, journal: Journal, device: Mapping[str, Any]) -> RunR
         git=GitState(**run.info["git"]) if run.info.get("git") else None,
         budget_ms=budget.get("budget_ms"),
         device=dict(device),
-        table=None if table is None else TableProvenance(**table["provenance"]),
+        table=TableProvenance(**table["provenance"]) if table and table["provenance"] else None,
         chosen=chosen,
         headline=rows,
         front=_front(search, journal),

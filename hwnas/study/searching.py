@@ -133,7 +133,7 @@ class Search:
     Args:
         context: The parts of the run.
         folder: The run folder; what it holds is continued.
-        predict: Predicts latency in ms.
+        predict: Predicts latency in ms; None where it plays no part.
         budget_ms: The latency budget.
         predict_train_time: Predicts training time in s, where it has a budget.
         progress: Told how far the search is.
@@ -143,7 +143,7 @@ class Search:
         self,
         context: Context,
         folder: RunFolder,
-        predict: Predict,
+        predict: Predict | None,
         budget_ms: float | None,
         predict_train_time: Predict | None,
         progress: Progress,
@@ -286,7 +286,7 @@ class Search:
         return self.folder.trials.all(TrialState.COMPLETE)
 
     def _new_judge(
-        self, predict: Predict, budget_ms: float | None, predict_train_time: Predict | None
+        self, predict: Predict | None, budget_ms: float | None, predict_train_time: Predict | None
     ) -> Judge:
         objective = self.context.config.objective
         if objective.max_train_time_s is not None and predict_train_time is None:

@@ -40,7 +40,8 @@ def search_stage(
     from hwnas.study.searching import Search
 
     train_time = pricing.train_time_predictor(journal)
-    found = Search(context, folder, pricing.ms, budget_ms, train_time, progress).run()
+    ms = None if context.config.latency.skip else pricing.ms
+    found = Search(context, folder, ms, budget_ms, train_time, progress).run()
     if context.space.given is not None:
         only = _candidate(context, pricing, found[0])
         return {
@@ -100,7 +101,6 @@ def export_stage(
         weights_of,
         write_card,
     )
-    from hwnas.study.pricing import finite
     from hwnas.study.training import Trained, load_weights
 
     found = journal.get(f"train/{architecture.id}")
@@ -116,7 +116,8 @@ def export_stage(
     card = path.with_suffix(".md")
     replace_file(path, model.SerializeToString())
 
-    (prediction,) = pricing.predict([architecture])
+    (predicted,) = pricing.records([architecture])
+    predicted_ms = None if predicted is None else predicted["ms"]
     budget_ms = (journal.get("budget") or {}).get("budget_ms")
     if pick == "baseline":
         budget_ms = None  # it is there to compare with, not to meet the budget
@@ -124,9 +125,9 @@ def export_stage(
         "onnx": path.name if out is None else str(path.resolve()),
         "card": card.name if out is None else str(card.resolve()),
         "opset": OPSET,
-        "predicted_ms": prediction.ms,
-        "low_ms": finite(prediction.low_ms),
-        "high_ms": finite(prediction.high_ms),
+        "predicted_ms": predicted_ms,
+        "low_ms": None if predicted is None else predicted["low_ms"],
+        "high_ms": None if predicted is None else predicted["high_ms"],
         "budget_ms": budget_ms,
         "accuracy_test": trained.accuracy_test,
     }
@@ -141,7 +142,7 @@ def export_stage(
             "wall_ms": measured.wall_ms,
             "spread": measured.spread,
             "accepted": measured.accepted,
-            "notes": judge_latency(measured, prediction.ms, budget_ms),
+            "notes": judge_latency(measured, predicted_ms, budget_ms),
         }
     exported = Exported(**facts)
     write_card(path, exported, _card_facts(context, folder, architecture, trained))
@@ -156,6 +157,8 @@ def check_stage(context: Context, pricing: Pricing) -> list[dict[str, Any]]:
     """Measure random networks of the space that were not profiled, and predict each."""
     from hwnas.export.onnx import to_onnx
 
+    if context.config.latency.skip:
+        return []
     rng = random.Random(derive_seed(context.config.seed, "check"))
     count = context.config.latency.check_samples
     profiled = {each.id.rpartition("/")[2] for each in pricing.table.networks}
@@ -216,20 +219,14 @@ def _candidate(context: Context, pricing: Pricing, candidate: Candidate) -> dict
 def _card_facts(
     context: Context, folder: Path, architecture: Architecture, trained: Any
 ) -> dict[str, Any]:
+    from hwnas.supernet.tasks import task_of
+
     dataset = context.dataset
-    mean, std = dataset.normalisation
     return {
         "run": folder.name,
         "architecture": {"id": architecture.id, **architecture.to_json()},
         "data": context.config.data.name,
-        "input": {
-            "name": "input",
-            "shape": ["N=1", *dataset.input_shape],
-            "dtype": "float32",
-            "mean": list(mean),
-            "std": list(std),
-            "scale": "uint8 images: divide by 255 first; then subtract mean, divide by std",
-        },
+        "input": task_of(dataset).card(dataset),
         "classes": list(dataset.class_names),
         "params": trained.params,
         "macs": trained.macs,

@@ -31,8 +31,11 @@ def train_time_predictor(
     three steps of twelve random children. The fit is kept in the run, so that a resumed search
     gives the same rewards.
     """
+    from hwnas.supernet.tasks import task_of
+
     settings = context.config.train
-    steps = settings.epochs * max(len(context.dataset.train) // settings.batch_size, 1)
+    task = task_of(context.dataset)
+    steps = settings.epochs * max(task.steps(context.dataset, settings.batch_size), 1)
     found, _ = journal.once(_KEY, lambda: _fit(context))
     coefficients = np.array(found, np.float64)
 
@@ -60,23 +63,14 @@ def _features(graph: Graph) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _step_seconds(context: Context, graph: Graph) -> float:
-    from hwnas.data import batches
+    from hwnas.supernet.tasks import task_of
     from hwnas.supernet.train import Trainer
     from hwnas.supernet.weights import WeightStore
 
-    settings = context.config.train
-    train = context.dataset.train
-    batch = next(
-        batches(
-            train,
-            min(settings.batch_size, len(train)),
-            seed=0,
-            normalise=context.dataset.normalisation,
-            shuffle=True,
-            drop_last=True,
-        )
-    )
-    trainer = Trainer(WeightStore(0), settings.optimiser, 1)
+    settings, dataset = context.config.train, context.dataset
+    task = task_of(dataset)
+    (batch,) = task.plain(dataset, min(settings.batch_size, len(dataset.train)), 0, 1)
+    trainer = Trainer(WeightStore(0), settings.optimiser, 1, task)
     taken = []
     for _ in range(_STEPS):
         start = time.perf_counter()

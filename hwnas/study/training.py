@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hwnas.data import Dataset, Split
+from hwnas.data import AnySplit, Dataset
 from hwnas.engine.checkpoints import Checkpoints
 from hwnas.engine.files import replace_file
 from hwnas.engine.progress import Progress
@@ -21,6 +21,7 @@ from hwnas.estimators._training import score_child, train_child
 from hwnas.graph.architecture import Architecture
 from hwnas.graph.counts import macs, params
 from hwnas.study.config import TrainConfig
+from hwnas.supernet.tasks import task_of
 from hwnas.supernet.train import Trainer
 from hwnas.supernet.weights import WeightStore
 
@@ -102,7 +103,7 @@ class Training:
         settings = self.settings
         purpose = ("train", architecture.id)
         store = WeightStore(derive_seed(self.seed, *purpose, "weights"))
-        trainer = Trainer(store, settings.optimiser, settings.epochs)
+        trainer = Trainer(store, settings.optimiser, settings.epochs, task_of(self.dataset))
         checkpoints = Checkpoints(self.folder / "artifacts" / f"train-{architecture.id}", keep=1)
         done, seconds, loss = self._restore(checkpoints, store, trainer)
         task = f"train {architecture.id[:6]}"
@@ -142,7 +143,7 @@ class Training:
         shutil.rmtree(checkpoints.folder, ignore_errors=True)
         return result
 
-    def _accuracy(self, graph: Graph, store: WeightStore, split: Split) -> float:
+    def _accuracy(self, graph: Graph, store: WeightStore, split: AnySplit) -> float:
         return score_child(graph, store, self.dataset, split, _EVALUATION_BATCH)
 
     def _restore(

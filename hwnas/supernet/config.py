@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from hwnas.registry import PluginConfig
 
 
 class OptimiserConfig(PluginConfig):
-    """SGD with Nesterov momentum and one cosine; rates are those of ENAS micro on CIFAR-10."""
+    """SGD with Nesterov momentum; the rates are those of ENAS micro on CIFAR-10."""
 
     learning_rate: float = Field(0.05, gt=0, description="highest learning rate")
     final_learning_rate: float = Field(0.0005, ge=0, description="lowest learning rate")
@@ -21,8 +23,22 @@ class OptimiserConfig(PluginConfig):
     period_multiplier: float = Field(
         2.0, ge=1, description="each cosine's length over the previous one's"
     )
+    schedule: Literal["cosine", "exponential"] = Field(
+        "cosine", description="exponential: times `decay` each epoch from `decay_from` on"
+    )
+    decay: float = Field(0.96, gt=0, le=1, description="exponential: factor of an epoch")
+    decay_from: int = Field(15, ge=0, description="exponential: first epoch that it applies to")
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
     auxiliary_weight: float = Field(
         0.4, ge=0, description="weight of an auxiliary classifier's loss, where the space has one"
+    )
+    activation_penalty: float = Field(
+        0.0, ge=0, description="text: weight of the mean square of the dropped output (AR)"
+    )
+    slowness_penalty: float = Field(
+        0.0, ge=0, description="text: weight of the mean squared step of the output (TAR)"
+    )
+    norm_penalty: float = Field(
+        0.0, ge=0, description="text: weight of the outputs' squared distance from norm 5"
     )

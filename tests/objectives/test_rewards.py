@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from hwnas.errors import HwnasError, UserInputError
 from hwnas.objectives import REWARDS, Metrics, Reward, Targets
 
-FORMS = ("mnasnet_hard", "mnasnet_soft", "product_of_bounds", "tunas_absolute", "weighted_linear")
+FORMS = (
+    "mnasnet_hard",
+    "mnasnet_soft",
+    "perplexity",
+    "product_of_bounds",
+    "tunas_absolute",
+    "weighted_linear",
+)
 ONE_SIDED = ("mnasnet_hard", "product_of_bounds")
 POWERS = (*ONE_SIDED, "mnasnet_soft")
 RESOURCES = ("latency_ms", "train_time_s")
@@ -24,6 +31,8 @@ targets = st.floats(1e-3, 1e3)
 
 def make_reward(form: str, targets: Targets, **weights: float) -> Reward:
     cls = REWARDS.get(form)
+    if form == "perplexity":  # 80 by default: a scale that all that follows is free of
+        weights = {"constant": 1.0, **weights}
     return cls(cls.Config.model_validate(weights), targets)
 
 
@@ -150,6 +159,14 @@ def test_the_two_weights_are_independent(form: str) -> None:
     reward = make_reward(form, Targets(1.0, 1.0), latency_weight=0.0, train_time_weight=0.5 * sign)
     assert reward.reward(Metrics(0.8, 50.0, 1.0)) == pytest.approx(0.8)
     assert reward.reward(Metrics(0.8, 1.0, 2.0)) < 0.8
+
+
+def test_perplexity_is_rewarded_with_80_over_it_or_over_its_square() -> None:
+    cls = REWARDS.get("perplexity")
+    metrics = Metrics(1 / 160.0)
+    assert cls(cls.Config(), Targets()).reward(metrics) == pytest.approx(80 / 160)
+    square = cls(cls.Config(power=2), Targets())
+    assert square.reward(metrics) == pytest.approx(80 / 160**2)
 
 
 def test_mnasnet_soft_asks_for_five_per_cent_accuracy_when_latency_doubles() -> None:

@@ -96,7 +96,7 @@ def test_the_trainer_tells_how_far_the_training_is(monkeypatch: pytest.MonkeyPat
         seen.append(arguments[3].progress)
         return run_all(*arguments)
 
-    monkeypatch.setattr("hwnas.supernet.train.run_all", record)
+    monkeypatch.setattr("hwnas.supernet.run.run_all", record)
     graph = _network(auxiliary=False)
     trainer = Trainer(WeightStore(0), OptimiserConfig(), epochs=4)
     for epoch in (0.0, 1.0, 3.5, 4.2):
