@@ -5,7 +5,7 @@ import torch
 from hwnas.errors import ShapeError
 from hwnas.graph import EVAL, GraphBuilder
 from hwnas.graph.counts import params
-from hwnas.graph.ops.tree_cell import TreeCell
+from hwnas.graph.ops.tree_cell import NAS_CELL, TreeCell
 from hwnas.supernet.run import run, run_all
 from hwnas.supernet.weights import WeightStore
 from hwnas.testing.ops import OpSuite
@@ -18,21 +18,6 @@ TWO = {
     "inject_activation": "relu",
     "cell_at": 1,
 }
-#: TensorFlow's `NASCell`: the cell of the paper's figure 8.
-NAS_CELL = {
-    "combine": (
-        "add", "add", "add", "elem_mult", "add", "add", "add", "add",
-        "elem_mult", "add", "elem_mult", "add", "elem_mult", "add", "elem_mult",
-    ),
-    "activations": (
-        "sigmoid", "relu", "sigmoid", "relu", "tanh", "sigmoid", "tanh", "sigmoid",
-        "tanh", "tanh", "tanh", "sigmoid", "identity", "tanh", "tanh",
-    ),
-    "inject_at": 8,
-    "inject_combine": "add",
-    "inject_activation": "tanh",
-    "cell_at": 12,
-}  # fmt: skip
 
 
 class TestTreeCell(OpSuite):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hwnas.errors import ShapeError
 from hwnas.graph.op import OnnxNodeWriter, Primitive, RunMode, Shape, WeightSpec, register
@@ -18,6 +18,22 @@ COMBINATIONS = ("add", "elem_mult")
 ACTIVATIONS = ("identity", "tanh", "sigmoid", "relu")
 _ONNX = {
     "add": "Add", "elem_mult": "Mul", "tanh": "Tanh", "sigmoid": "Sigmoid", "relu": "Relu",
+}  # fmt: skip
+
+#: The cell that Zoph & Le found, all but its size: TensorFlow's `NASCell`, node by node.
+NAS_CELL: Mapping[str, Any] = {
+    "combine": (
+        "add", "add", "add", "elem_mult", "add", "add", "add", "add",
+        "elem_mult", "add", "elem_mult", "add", "elem_mult", "add", "elem_mult",
+    ),
+    "activations": (
+        "sigmoid", "relu", "sigmoid", "relu", "tanh", "sigmoid", "tanh", "sigmoid",
+        "tanh", "tanh", "tanh", "sigmoid", "identity", "tanh", "tanh",
+    ),
+    "inject_at": 8,
+    "inject_combine": "add",
+    "inject_activation": "tanh",
+    "cell_at": 12,
 }  # fmt: skip
 
 V = TypeVar("V")
@@ -235,3 +251,32 @@ class FeatureRange(Primitive):
         ends = (("first", self.first), ("end", self.first + self.count), ("axis", -1))
         names = [writer.constant(name, np.array([value], np.int64)) for name, value in ends]
         return writer.emit("Slice", [inputs[0], *names])
+
+
+@register("final_state")
+@dataclass(frozen=True)
+class FinalState(Primitive):
+    """What a sequence holds after its last step: the state that the next window starts from."""
+
+    def shape(self, inputs: Sequence[Shape]) -> Shape:
+        """Return (F,).
+
+        Raises:
+            ShapeError: There is not one input of shape (T, F).
+        """
+        if len(inputs) != 1 or len(inputs[0]) != 2:
+            raise ShapeError(f"final_state expects one input of shape (T, F), got {inputs}")
+        return inputs[0][1:]
+
+    def forward(
+        self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], mode: RunMode
+    ) -> Tensor:
+        """Return `[N, F]`."""
+        return inputs[0][:, -1]
+
+    def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
+        """Write a Gather."""
+        import numpy as np
+
+        last = writer.constant("last", np.array(writer.input_shapes[0][0] - 1, np.int64))
+        return writer.emit("Gather", [inputs[0], last], axis=1)
