@@ -1,19 +1,20 @@
 """The convolutional space of the first neural architecture search, of variable depth.
 
 Source: Zoph & Le 2017, "Neural Architecture Search with Reinforcement Learning", sections 3.1, 3.3
-and 4.1. No code was published. What is marked *unverified* is from memory: the paper was not at
-hand, only its abstract and notes of others about it.
+and 4.1, by its abstract and by what two readers noted of it in public; the network of its figure 7 as
+a third one typed it. No code was published. What is marked *unverified* is from memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field, model_validator
 
 from hwnas.graph import Graph, GraphBuilder, Pick, Shape, Value
 from hwnas.registry import PluginConfig
-from hwnas.spaces import SPACES, SearchSpace
+from hwnas.spaces import SPACES, Published, SearchSpace
+from hwnas.spaces._published_zoph_cnn import published
 
 
 @SPACES.register("zoph_cnn")
@@ -28,10 +29,10 @@ class ZophCnn(SearchSpace):
     the image; several inputs are concatenated, smaller ones padded with zeros; all layers that no
     other reads are concatenated before the classifier. A layer is a convolution, batch norm and
     ReLU. Where the zeros go (around the image), and that the classifier takes the mean over the
-    image, is ours; the paper's pooling layers (`pool_after`) are 2×2 with stride 2, unverified.
+    image, is ours; the form of the paper's pooling layers (`pool_after`), 2×2 with stride 2, is too.
 
     **Depth.** It is the first pick, or fixed where `min_depth` is `max_depth`. The paper raises it
-    by 2 every 1,600 samples, from 6 on (unverified): `published_depth` gives it. A space is a
+    by 2 every 1,600 samples, from 6 on: `published_depth` gives it. A space is a
     function of its picks and does not know how many samples were drawn, so the schedule is a
     series of searches of increasing depth, or one with the depth as a pick.
 
@@ -54,7 +55,9 @@ class ZophCnn(SearchSpace):
         pool_after: tuple[int, ...] = Field(
             (), description="layers followed by max pooling, from 0 (third experiment: 12, 23)"
         )
-        extra_filters: int = Field(0, ge=0, description="added to each number (final training: 40)")
+        extra_filters: int = Field(
+            0, ge=0, description="added to each number (largest network: 40, unverified)"
+        )
 
         @model_validator(mode="after")
         def _check(self) -> ZophCnn.Config:
@@ -72,6 +75,11 @@ class ZophCnn(SearchSpace):
 
     def __init__(self, config: Config, input_shape: Shape, classes: int) -> None:
         super().__init__(config, input_shape, classes)
+
+    @classmethod
+    def published(cls) -> Mapping[str, Published]:
+        """Return the network of the first experiment."""
+        return published()
 
     def build(self, pick: Pick) -> Graph:
         """Add layer after layer, repair their inputs, and join what is left unread."""
@@ -132,5 +140,5 @@ def join(g: GraphBuilder, images: Sequence[Value]) -> Value:
 
 
 def published_depth(samples: int, start: int = 6, step: int = 2, every: int = 1600) -> int:
-    """Return the depth of the children after so many samples (section 4.1, unverified)."""
+    """Return the depth of the children after so many samples (section 4.1)."""
     return start + step * (samples // every)

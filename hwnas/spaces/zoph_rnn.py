@@ -1,8 +1,8 @@
 """The recurrent space of the first neural architecture search: a tree with an injected memory.
 
-Source: Zoph & Le 2017, "Neural Architecture Search with Reinforcement Learning", section 3.4, and
-the cell that they found, as TensorFlow publishes it (`NASCell`). What is marked *unverified* is
-from memory.
+Source: Zoph & Le 2017, "Neural Architecture Search with Reinforcement Learning", sections 3.4 and
+4.2, by a detailed public reading of it, and the cell that they found, as TensorFlow publishes it
+(`NASCell`).
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class ZophRnn(SearchSpace):
     equations are those of the op `tree_cell`.
 
     Order of the picks, as in the paper's figure 5: combination and activation of each node, those
-    of the injection, and the two nodes. That both may be any of the 2 · base - 1 nodes follows
-    from the found cell (which injects into an inner node) and from the paper's size of the space,
-    about 6 · 10^16 (unverified) = (2 · 4)^16 · 15².
+    of the injection, and the "cell indices": the node that becomes c_t, and the one that c_{t-1} is
+    injected into. Both may be any of the 2 · base - 1 nodes: with base 8 these are
+    (2 · 4)^16 · 15² = 6.3 · 10^16 cells, the paper's "about 6 · 10^16".
 
     The graph has the logits first, then the state of each layer after the last token, `[2 H]`;
-    `carried` ops of the names ``state0``, ``state1``, … take them up. Two layers with dropout
-    between them are the paper's (unverified); plain dropout is ours.
+    `carried` ops of the names ``state0``, ``state1``, … take them up. Two layers are the paper's; it drops
+    embeddings and recurrent connections, where plain dropout before each layer is ours.
 
     All cells share the weights of the leaves; the paper trains every child from scratch.
     """
@@ -99,8 +99,8 @@ class ZophRnn(SearchSpace):
             activations=tuple(each for _, each in chosen),
             inject_combine=pick.one_of("inject/combine", COMBINATIONS),
             inject_activation=pick.one_of("inject/activation", ACTIVATIONS),
-            inject_at=pick.integer("inject/node", 0, nodes - 1),
             cell_at=pick.integer("cell/node", 0, nodes - 1),
+            inject_at=pick.integer("inject/node", 0, nodes - 1),
         )
 
     def _drop(self, g: GraphBuilder, x: Value) -> Value:
@@ -118,7 +118,7 @@ def nas_cell() -> Architecture:
             **answers,
             "inject/combine": NAS_CELL["inject_combine"],
             "inject/activation": NAS_CELL["inject_activation"],
-            "inject/node": NAS_CELL["inject_at"],
             "cell/node": NAS_CELL["cell_at"],
+            "inject/node": NAS_CELL["inject_at"],
         }
     )

@@ -37,6 +37,13 @@ def test_the_published_size_of_the_space():
     assert space().size() == 8**16 * 15**2 == pytest.approx(6.3e16, rel=0.01)
 
 
+def test_the_picks_come_in_the_order_of_figure_5():
+    names = [each.name for each in space(base=2, hidden=2).decisions()]
+    nodes = [f"node{i}/{part}" for i in range(3) for part in ("combine", "activation")]
+    assert names == [*nodes, "inject/combine", "inject/activation", "cell/node", "inject/node"]
+    assert names[:2] == list(nas_cell())[:2]
+
+
 def test_the_cell_that_was_found_is_one_of_the_space():
     rnn = space(hidden=5, embedding=7, layers=2, dropout=0.0)
     graph = rnn.graph(nas_cell())
