@@ -1,8 +1,8 @@
 """The convolutional space of the first neural architecture search, of variable depth.
 
 Source: Zoph & Le 2017, "Neural Architecture Search with Reinforcement Learning", sections 3.1, 3.3
-and 4.1, by its abstract and by what two readers noted of it in public; the network of its figure 7 as
-a third one typed it. No code was published. What is marked *unverified* is from memory.
+and 4.1, by its abstract and by what two readers noted of it in public; the network of its figure 7
+as a third one typed it. No code was published. What is marked *unverified* is from memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ZophCnn(SearchSpace):
     the image; several inputs are concatenated, smaller ones padded with zeros; all layers that no
     other reads are concatenated before the classifier. A layer is a convolution, batch norm and
     ReLU. Where the zeros go (around the image), and that the classifier takes the mean over the
-    image, is ours; the form of the paper's pooling layers (`pool_after`), 2×2 with stride 2, is too.
+    image, is ours; so is the form of the paper's pooling layers (`pool_after`): 2×2, stride 2.
 
     **Depth.** It is the first pick, or fixed where `min_depth` is `max_depth`. The paper raises it
     by 2 every 1,600 samples, from 6 on: `published_depth` gives it. A space is a

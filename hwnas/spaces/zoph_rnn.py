@@ -30,8 +30,8 @@ class ZophRnn(SearchSpace):
     (2 · 4)^16 · 15² = 6.3 · 10^16 cells, the paper's "about 6 · 10^16".
 
     The graph has the logits first, then the state of each layer after the last token, `[2 H]`;
-    `carried` ops of the names ``state0``, ``state1``, … take them up. Two layers are the paper's; it drops
-    embeddings and recurrent connections, where plain dropout before each layer is ours.
+    `carried` ops of the names ``state0``, ``state1``, … take them up. Two layers are the paper's;
+    it drops embeddings and recurrent connections, and plain dropout before each layer is ours.
 
     All cells share the weights of the leaves; the paper trains every child from scratch.
     """
