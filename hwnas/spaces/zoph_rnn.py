@@ -69,7 +69,7 @@ class ZophRnn(SearchSpace):
         g = GraphBuilder(self.input_shape, dtype="int64")
         decoder = "embedding" if c.tied else "decoder"
         size = c.embedding or c.hidden
-        x = g.embedding(g.input, entries=self.classes, features=size, weights="embedding")
+        x = g.embedding(g.input, vocabulary=self.classes, width=size, weights="embedding")
         states: list[Value] = []
         for layer in range(c.layers):
             before = g.carried(g.input, name=f"state{layer}", size=(2 * c.hidden,))

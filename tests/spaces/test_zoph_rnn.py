@@ -106,7 +106,7 @@ def test_the_found_cell_learns_a_sequence():
 def test_an_embedding_takes_tokens_only():
     g = GraphBuilder((3, 2))
     with pytest.raises(ShapeError, match="tokens"):
-        g.embedding(g.input, entries=4, features=2, weights="embedding")
+        g.embedding(g.input, vocabulary=4, width=2, weights="embedding")
 
 
 @pytest.mark.parametrize("wrong", [{"base": 6}, {"tied": True, "embedding": 3}, {"hidden": 0}])

@@ -21,32 +21,32 @@ class Embedding(Primitive):
     A linear layer of the same name shares its `weight`: that ties them (Press & Wolf 2017).
 
     Attributes:
-        entries: Number of different tokens.
-        features: Size of a vector.
+        vocabulary: Number of different tokens.
+        width: Size of a vector.
     """
 
-    entries: int
-    features: int
+    vocabulary: int
+    width: int
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
-        """Return (T, features).
+        """Return (T, width).
 
         Raises:
             ShapeError: There is not one input of shape (T,).
         """
         if len(inputs) != 1 or len(inputs[0]) != 1:
             raise ShapeError(f"embedding expects tokens of shape (T,), got {inputs}")
-        return (inputs[0][0], self.features)
+        return (inputs[0][0], self.width)
 
     def weights(self, inputs: Sequence[Shape]) -> Mapping[str, WeightSpec]:
-        """Return `weight` [entries, features]."""
-        shape = (self.entries, self.features)
-        return {"weight": WeightSpec(shape, "he_normal", fan_in=self.features)}
+        """Return `weight` [vocabulary, width]."""
+        shape = (self.vocabulary, self.width)
+        return {"weight": WeightSpec(shape, "he_normal", fan_in=self.width)}
 
     def forward(
         self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], mode: RunMode
     ) -> Tensor:
-        """Return `[N, T, features]`."""
+        """Return `[N, T, width]`."""
         from torch.nn.functional import embedding
 
         return embedding(inputs[0], weights["weight"])
