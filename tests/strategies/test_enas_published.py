@@ -123,6 +123,18 @@ def test_the_shipped_space_asks_in_the_published_order():
     assert space(space.Config(), (3, 32, 32), 10).decisions() == Micro().decisions()
 
 
+def test_the_shipped_macro_space_asks_in_the_published_order():
+    space = SPACES.get("enas_macro")
+    shipped = space(space.Config(layers=Macro.layers, channels=2), (3, 8, 8), 10).decisions()
+    asked = [(each.name, each.kind, each.options) for each in shipped if each.kind != "one_of"]
+    assert [each.name for each in shipped] == [each.name for each in Macro().decisions()]
+    assert asked == [
+        (each.name, each.kind, each.options)
+        for each in Macro().decisions()
+        if each.kind != "one_of"
+    ]
+
+
 def strategy(space, which, **changes):
     config = Enas.Config(**{**PUBLISHED[which], "dtype": "float64", "lstm_size": 16, **changes})
     return Enas(config, space, seed=5)
