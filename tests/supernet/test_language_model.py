@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def _data(**settings: object) -> Shakespeare:
 def _bigram(*, hidden: bool = False) -> Graph:
     """A network without memory: the next word's logits from the word alone."""
     g = GraphBuilder((T,), dtype="int64")
-    x = g.embedding(g.input, words=WORDS, width=WIDTH, weights="embedding")
+    x = g.embedding(g.input, vocabulary=WORDS, width=WIDTH, weights="embedding")
     logits = g.linear(x, features=WORDS, weights="decoder")
     return g.finish(logits, x, x) if hidden else g.finish(logits)
 
@@ -67,7 +68,7 @@ def test_perplexity_is_that_of_an_independent_count() -> None:
         table = store["embedding/weight"] @ store["decoder/weight"].T + store["decoder/bias"]
         log_p = torch.log_softmax(table.double(), dim=1).numpy()
     tokens = data.valid.tokens
-    expected = math.exp(np.mean([log_p[a, b] for a, b in zip(tokens, tokens[1:], strict=False)]))
+    expected = math.exp(np.mean([log_p[a, b] for a, b in pairwise(tokens)]))
     assert score == pytest.approx(expected, rel=1e-5)
 
 
@@ -75,7 +76,7 @@ def _counter() -> Graph:
     """Logits that are the carried state plus one: what came before is seen at once."""
     g = GraphBuilder((T,), dtype="int64")
     state = g.carried(g.input, name="state", size=(T, 2))
-    one = g.embedding(g.input, words=2, width=2, weights="embedding")
+    one = g.embedding(g.input, vocabulary=2, width=2, weights="embedding")
     total = g.sum(state, one)
     return g.finish(g.linear(total, features=2, weights="decoder"), total)
 
