@@ -138,3 +138,19 @@ def fit(g: GraphBuilder, before: Value, last: Value, channels: int, weights: str
 def join(g: GraphBuilder, values: Sequence[Value]) -> Value:
     """Concatenate values; one alone is passed on."""
     return g.concat(*values) if len(values) > 1 else values[0]
+
+
+def check_output(name: str, states: Sequence[int] | None, nodes: int) -> None:
+    """Refuse states to concatenate that a cell of `nodes` nodes does not have.
+
+    Raises:
+        ValueError: There are none, or an unknown or repeated one.
+    """
+    if states is None:
+        return
+    if (
+        not states
+        or list(states) != sorted(set(states))
+        or not 0 <= states[0] <= states[-1] < (nodes + 2)
+    ):
+        raise ValueError(f"{name}: {list(states)} must be some of 0 to {nodes + 1}, in order")

@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from hwnas.graph import Architecture, Graph, GraphBuilder, Op, Pick, Shape, Value
+from hwnas.graph import Answer, Architecture, Graph, GraphBuilder, Op, Pick, Shape, Value
 from hwnas.graph.ops.factorized_reduction import FactorizedReduction
 from hwnas.graph.ops.mixed_op import Candidate
 from hwnas.graph.ops.pool import AvgPool, MaxPool
@@ -178,7 +178,7 @@ def arc_architecture(normal: tuple[int, ...], reduction: tuple[int, ...]) -> Arc
         normal: Input, op, input, op of each node; ops are numbered as in `OPS`.
         reduction: Likewise.
     """
-    answers = {}
+    answers: dict[str, Answer] = {}
     for name, arc in (("normal", normal), ("reduction", reduction)):
         rows = [arc[i : i + 4] for i in range(0, len(arc), 4)]
         answers |= cell_answers(name, [((OPS[b], a), (OPS[d], c)) for a, b, c, d in rows])

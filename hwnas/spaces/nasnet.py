@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from hwnas.graph import Graph, GraphBuilder, Pick, Shape, Value
 from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, Published, SearchSpace
-from hwnas.spaces._cells import Cell, fit, join, pick_cell, unread
+from hwnas.spaces._cells import Cell, check_output, fit, join, pick_cell, unread
 
 #: In the order of the paper's list.
 OPS = (
@@ -34,7 +34,7 @@ OPS = (
     "sep_conv_5x5",
     "sep_conv_7x7",
 )
-COMBINES = ("add", "concat")
+COMBINES: tuple[Literal["add", "concat"], ...] = ("add", "concat")
 
 
 @SPACES.register("nasnet")
@@ -181,7 +181,9 @@ class _Stack:
         for divisor in (4, 2):
             self.add_cell("reduction", c.channels // divisor, self.before)
 
-    def add_cell(self, kind: Literal["normal", "reduction"], channels: int, before: Value | None):
+    def add_cell(
+        self, kind: Literal["normal", "reduction"], channels: int, before: Value | None
+    ) -> None:
         """Add a cell that reads `before` and the last value (`NasNetABaseCell`)."""
         g, name = self.g, f"cell{self.done}"
         cell, last = self.cells[kind], self.last
@@ -207,13 +209,11 @@ class _Stack:
         self.done += 1
 
 
-def _apply(
-    g: GraphBuilder, op: str, x: Value, channels: int, stride: int, weights: str
-) -> Value:
+def _apply(g: GraphBuilder, op: str, x: Value, channels: int, stride: int, weights: str) -> Value:
     """Add an op, with what brings its input to the cell's channels (`_apply_operation`)."""
     kind, _, size = op.rpartition("_")
     has_other_channels = x.shape[0] != channels
-    if op == "identity" or op == "conv_1x1":
+    if op in ("identity", "conv_1x1"):
         if op == "identity" and stride == 1 and not has_other_channels:
             return x
         return g.conv_bn(x, channels=channels, stride=stride, relu="before", weights=weights)
@@ -222,9 +222,7 @@ def _apply(
         x = pool(x, kernel=int(size[0]), stride=stride)
         return g.conv_bn(x, channels=channels, weights=weights) if has_other_channels else x
     if kind == "sep_conv":
-        return g.sep_conv(
-            x, channels=channels, kernel=int(size[0]), stride=stride, weights=weights
-        )
+        return g.sep_conv(x, channels=channels, kernel=int(size[0]), stride=stride, weights=weights)
     factorized = op in ("conv_1x3_3x1", "conv_1x7_7x1")
     return g.bottleneck_conv(
         x,
@@ -250,17 +248,3 @@ def _output(g: GraphBuilder, states: Sequence[Value], chosen: Sequence[int], wei
             state = g.conv_bn(state, channels=last.shape[0], weights=name)
         parts.append(state)
     return join(g, parts)
-
-
-def check_output(name: str, states: Sequence[int] | None, nodes: int) -> None:
-    """Refuse states to concatenate that a cell of `nodes` nodes does not have.
-
-    Raises:
-        ValueError: There are none, or an unknown or repeated one.
-    """
-    if states is None:
-        return
-    if not states or list(states) != sorted(set(states)) or not 0 <= states[0] <= states[-1] < (
-        nodes + 2
-    ):
-        raise ValueError(f"{name}: {list(states)} must be some of 0 to {nodes + 1}, in order")
