@@ -73,8 +73,9 @@ _DARTS_RETRAINED = (
 _PC_DARTS = "Xu et al. 2020; yuhuixu1993/PC-DARTS, README.md and genotypes.py"
 _PDARTS = "Chen et al. 2019, table 1 (figure unverified); chenxin061/pdarts, genotypes.py"
 _MACS_DIFFER = (
-    "parameters agree, multiply-accumulates do not: how the paper counts them is not said, and "
-    "users of its code get 523 to 545 million for DARTS_V2 (quark0/darts#46)"
+    "parameters agree, multiply-accumulates do not: the network that the authors' code builds has "
+    "ours too, by PyTorch's own counter (529,911,552 for DARTS_V2, 581,627,328 for "
+    "PC_DARTS_image); how the papers count is not said (quark0/darts#46)"
 )
 
 
@@ -124,8 +125,8 @@ PUBLISHED: Mapping[str, Published] = {
         "DARTS_V1",
         _millions(3.3),
         _DARTS.format(1),
-        "the table gives 3.3 million for both orders; the code's genotype of the first order has "
-        "3.17 million",
+        "the table gives 3.3 million for both orders; the first order's genotype has 3,169,414, "
+        "by the authors' code as by ours",
     ),
     "darts_v2": _cifar("DARTS_V2", _millions(3.3), _DARTS.format(1)),
     "darts_v2_imagenet": _imagenet(

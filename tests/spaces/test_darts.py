@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from hwnas.errors import UserInputError
 from hwnas.graph import EVAL
-from hwnas.graph.counts import params
+from hwnas.graph.counts import macs, params
 from hwnas.graph.ops.drop_path import DropPath
 from hwnas.graph.ops.factorized_reduction import FactorizedReduction
 from hwnas.spaces._published_darts import GENOTYPES
@@ -84,10 +84,31 @@ def test_published_depths_and_widths():
     assert specs["auxiliary/full/conv/weight"].shape == (768, 128, 2, 2)
 
 
-def test_counts_are_those_of_the_authors_code():
-    """3.349342 and 4.718752 MB of parameters is what their code logs for DARTS_V2, unverified."""
-    assert params(published("darts_v2")) == 3_349_342
-    assert params(published("darts_v2_imagenet")) == 4_718_752
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("darts_v1", 3_169_414),
+        ("darts_v2", 3_349_342),
+        ("darts_v2_imagenet", 4_718_752),
+        ("pc_darts", 3_634_678),
+        ("pc_darts_imagenet", 5_342_464),
+        ("pdarts", 3_433_798),
+        ("nasnet_a", 3_061_738),
+        ("amoebanet_a", 3_145_078),
+    ],
+)
+def test_counts_are_those_of_the_authors_code(name, count):
+    """What NetworkCIFAR and NetworkImageNet of quark0/darts have for these genotypes."""
+    assert params(published(name)) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("darts_v2_imagenet", 529_911_552), ("pc_darts_imagenet", 581_627_328)],
+)
+def test_macs_are_those_of_the_authors_code(name, count):
+    """What PyTorch's FLOP counter says of NetworkImageNet of quark0/darts, halved."""
+    assert macs(published(name)) == count
 
 
 def test_drop_path_has_one_rate_and_spares_identities_only():
