@@ -102,6 +102,16 @@ class Darts(SearchSpace):
 
         return PUBLISHED
 
+    @classmethod
+    def cell_outputs(cls, config: PluginConfig) -> Mapping[str, tuple[int, ...]]:
+        """Return all nodes, or what the settings say."""
+        assert isinstance(config, Darts.Config)
+        nodes = tuple(range(2, config.nodes + 2))
+        return {
+            "normal": config.normal_concat or nodes,
+            "reduction": config.reduce_concat or nodes,
+        }
+
     def build(self, pick: Pick) -> Graph:
         """Stack the cells: reductions after a third and two thirds of them."""
         c = self.config
@@ -167,8 +177,8 @@ class Darts(SearchSpace):
             branches = self._branches(cell[i], channels, strides)
             read = (states[cell[i].first], states[cell[i].second])
             states.append(sum_branches(g, read, branches, c.drop_path, node))
-        chosen = c.reduce_concat if is_reduction else c.normal_concat
-        return _concat(g, states, chosen or tuple(range(2, c.nodes + 2)), channels, name)
+        chosen = self.cell_outputs(c)["reduction" if is_reduction else "normal"]
+        return _concat(g, states, chosen, channels, name)
 
     def _branches(self, node: CellNode, channels: int, strides: list[int]) -> list[Branch]:
         """Return the two edges of a node; weights belong to an edge, whichever slot has it."""

@@ -110,6 +110,13 @@ class NasNet(SearchSpace):
 
         return PUBLISHED
 
+    @classmethod
+    def cell_outputs(cls, config: PluginConfig) -> Mapping[str, tuple[int, ...]]:
+        """Return what the settings say; unread states where they say nothing."""
+        assert isinstance(config, NasNet.Config)
+        said = {"normal": config.normal_output, "reduction": config.reduction_output}
+        return {name: states for name, states in said.items() if states is not None}
+
     def build(self, pick: Pick) -> Graph:
         """Stack N normal cells three times, with a reduction cell in between."""
         c = self.config
@@ -147,7 +154,7 @@ class _Stack:
         self.g = g
         self.config = config
         self.cells = {"normal": normal, "reduction": reduction}
-        self.outputs = {"normal": config.normal_output, "reduction": config.reduction_output}
+        self.outputs = NasNet.cell_outputs(config)
         self.total = 3 * config.repeats + 2 + (2 if config.stem == "imagenet" else 0)
         self.values: list[Value] = []
         self.done = 0
@@ -203,8 +210,7 @@ class _Stack:
                 dropped = rate and op != "identity"
                 results.append(g.drop_path(x, rate=rate) if dropped else x)
             states.append(g.sum(*results) if node.combine == "add" else g.concat(*results))
-        chosen = self.outputs[kind]
-        chosen = unread(cell) if chosen is None else chosen
+        chosen = self.outputs.get(kind, unread(cell))
         self.values.append(_output(g, states, chosen, f"{name}/out"))
         self.done += 1
 

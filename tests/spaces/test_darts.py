@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hwnas.errors import UserInputError
-from hwnas.graph import EVAL
+from hwnas.export.onnx import to_onnx
+from hwnas.export.verify import parity
+from hwnas.graph import EVAL, TRAIN
 from hwnas.graph.counts import macs, params
 from hwnas.graph.ops.drop_path import DropPath
 from hwnas.graph.ops.factorized_reduction import FactorizedReduction
@@ -22,7 +24,9 @@ from hwnas.spaces.darts import (
     genotype_settings,
     to_genotype,
 )
+from hwnas.supernet.config import OptimiserConfig
 from hwnas.supernet.run import run
+from hwnas.supernet.train import Trainer
 from hwnas.supernet.weights import WeightStore
 from hwnas.testing.spaces import SpaceSuite
 
@@ -199,6 +203,28 @@ def test_a_mixture_with_gates_on_two_edges_a_node_is_the_derived_network():
     torch.testing.assert_close(
         run(mixture, store, images, EVAL), run(child, store, images, EVAL), rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_trained_final_network_is_exported_without_its_auxiliary_head():
+    """Two steps with drop-path and the auxiliary loss, then ONNX Runtime agrees."""
+    found = Darts.published()["darts_v2"]
+    small = {**found.settings, "channels": 4, "layers": 3}
+    graph = make((3, 16, 16), **small).graph(found.architecture)
+    store, generator = WeightStore(0), torch.Generator().manual_seed(0)
+    images = torch.randn(8, 3, 16, 16, generator=generator)
+    trainer = Trainer(store, OptimiserConfig(), epochs=2)
+    for epoch in (0.5, 1.5):
+        trainer.step([graph], (images, torch.arange(8)), epoch, TRAIN)
+    assert "auxiliary/linear/weight" in store
+    weights = {name: value.detach().numpy() for name, value in store.state().items()}
+    model = to_onnx(graph, weights)
+    assert not any("auxiliary" in each.name for each in model.graph.initializer)
+
+    def reference(x):
+        with torch.no_grad():
+            return run(graph, store, torch.from_numpy(x), EVAL).numpy()
+
+    assert parity(model, reference, images.numpy()).holds
 
 
 @pytest.mark.parametrize("name", GENOTYPES)
