@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hwnas.graph import Answer, Architecture, Graph, GraphBuilder, Op, Pick, Shape, Value
 from hwnas.graph.ops.factorized_reduction import FactorizedReduction
@@ -69,11 +69,14 @@ class EnasMicro(SearchSpace):
         stem_multiplier: int = Field(3, ge=1, description="stem channels / channels")
         auxiliary: bool = Field(False, description="a second classifier for the training")
         drop_path: float = Field(
-            0.0,
-            ge=0,
-            lt=1,
-            description="form final: the last cell's rate at the end",
+            0.0, ge=0, lt=1, description="form final: the last cell's rate at the end"
         )
+
+        @model_validator(mode="after")
+        def _check(self) -> EnasMicro.Config:
+            if self.form == "search" and self.drop_path:
+                raise ValueError("drop_path: only form final drops paths")
+            return self
 
     config: Config
 
@@ -98,7 +101,7 @@ class EnasMicro(SearchSpace):
             source="the authors' cifar10_micro_final.sh; Pham et al. 2018, table 2",
             params=Stated(4.6e6, 0.05e6),
             difference="the authors' own code prints 'Model has 3894372 params' for this arc; ours "
-            "has the bias of the last layer, 10 more. The paper's figure is of another network",
+            "has the bias of the last layer, 10 more. What the paper's figure counts is not known",
         )
         return {"enas_micro_cifar10": found}
 

@@ -96,6 +96,12 @@ class NasNet(SearchSpace):
                     raise ValueError(f"{name}: {list(options)} must be some of {list(known)}, once")
             for name in ("normal_output", "reduction_output"):
                 check_output(name, getattr(self, name), self.nodes)
+            takes_inputs = self.reduction_output is None or self.reduction_output[0] < 2
+            if self.stem == "imagenet" and self.channels % 8 and takes_inputs:
+                raise ValueError(
+                    f"channels: {self.channels} is no multiple of 8; the stem's first cell has a "
+                    "quarter of them, and an input that it concatenates is reduced in two halves"
+                )
             return self
 
     config: Config

@@ -2,6 +2,7 @@ import math
 import random
 
 import pytest
+from pydantic import ValidationError
 
 from hwnas.graph import Architecture
 from hwnas.graph.counts import params
@@ -203,3 +204,8 @@ def test_an_unread_input_of_a_reduction_cell_is_reduced_without_a_relu():
     specs = space(**settings).graph(chain).weight_specs()
     assert "cell1/loose0/even/weight" in specs
     assert "cell0/loose0/even/weight" not in specs
+
+
+def test_drop_path_is_of_the_final_form():
+    with pytest.raises(ValidationError, match="only form final"):
+        space(drop_path=0.2)

@@ -153,6 +153,7 @@ def test_full_convolutions_are_bottlenecks(op, reduced):
         {"reduction_output": (3, 2)},
         {"normal_output": ()},
         {"channels": 6},
+        {"channels": 44, "stem": "imagenet"},
     ],
 )
 def test_settings_that_make_no_space_are_refused(mistake):
