@@ -3,14 +3,14 @@
 Read are cells in which node `i` combines two of the states before it, named as in `enas_micro`:
 ``<cell>/node<i>/input1``, ``input2``, ``op1``, ``op2``. State 0 is the output of the cell before
 the previous one, state 1 that of the previous one, state `i + 2` is node `i`; whatever no node
-reads is the cell's output.
+reads is the cell's output, unless the space says otherwise.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hwnas.report.results import Drawing, DrawnEdge, DrawnNode
@@ -21,15 +21,26 @@ _INPUTS = ("cell before the previous", "previous cell")
 _Node = tuple[int, int, str, str]
 
 
-def cell_drawings(answers: Mapping[str, Any]) -> list[Drawing]:
-    """Return one drawing for each cell among the picks; none where they are of another form."""
+def cell_drawings(
+    answers: Mapping[str, Any], outputs: Mapping[str, Sequence[int]] | None = None
+) -> list[Drawing]:
+    """Return one drawing for each cell among the picks; none where they are of another form.
+
+    Args:
+        answers: The picks.
+        outputs: By cell, the states that make its output; those that no node reads where absent.
+    """
     found: dict[str, dict[int, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
     for name, answer in answers.items():
         match = _NAME.fullmatch(name)
         if match is not None:
             found[match["cell"]][int(match["node"])][match["part"]] = answer
     cells = {name: _cell(parts) for name, parts in found.items()}
-    return [_drawing(f"{name} cell", cell) for name, cell in cells.items() if cell]
+    return [
+        _drawing(f"{name} cell", cell, (outputs or {}).get(name))
+        for name, cell in cells.items()
+        if cell
+    ]
 
 
 def _cell(parts: Mapping[int, Mapping[str, Any]]) -> list[_Node]:
@@ -46,7 +57,7 @@ def _cell(parts: Mapping[int, Mapping[str, Any]]) -> list[_Node]:
     return nodes
 
 
-def _drawing(title: str, cell: list[_Node]) -> Drawing:
+def _drawing(title: str, cell: list[_Node], outputs: Sequence[int] | None) -> Drawing:
     nodes = [
         DrawnNode(id=str(index), label=label, kind="input") for index, label in enumerate(_INPUTS)
     ]
@@ -64,6 +75,7 @@ def _drawing(title: str, cell: list[_Node]) -> Drawing:
             read.add(source)
         nodes.append(DrawnNode(id=state, label=f"node {index}", kind="join"))
     nodes.append(DrawnNode(id="output", label="output", kind="output"))
-    loose = [state for state in range(len(cell) + len(_INPUTS)) if state not in read]
-    edges += [DrawnEdge(source=str(state), target="output") for state in loose]
+    states = range(len(cell) + len(_INPUTS))
+    loose = [state for state in states if state not in read] if outputs is None else outputs
+    edges += [DrawnEdge(source=str(state), target="output") for state in loose if state in states]
     return Drawing(title=title[:1].upper() + title[1:], nodes=nodes, edges=edges)

@@ -87,6 +87,18 @@ class SearchSpace(ABC):
         """Return the published networks of this space by name."""
         return {}
 
+    @classmethod
+    def cell_outputs(cls, config: PluginConfig) -> Mapping[str, tuple[int, ...]]:
+        """Return by cell the states that make its output, for drawings.
+
+        A cell that is not among them gives out the states that none of its nodes reads.
+
+        Args:
+            config: The space's settings.
+        """
+        del config  # a space of which nothing is said
+        return {}
+
     @abstractmethod
     def build(self, pick: Pick) -> Graph:
         """Build the network that the picks describe."""

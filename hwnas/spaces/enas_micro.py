@@ -1,25 +1,44 @@
 """The micro space of ENAS: two cells of nodes that each combine two earlier ones.
 
 Source: Pham et al. 2018, section 2.4, and the authors' code (`micro_child.py`,
-`micro_controller.py`), in the form in which it is searched. The form of the final training
-(strided ops inside the reduction cell, drop-path) is another one.
+`micro_controller.py`). It has two forms: the one that is searched, whose reduction cells get a
+halved image and end in a 1×1 convolution, and the one that is trained in the end (`_fixed_layer`),
+whose reduction cells stride themselves and whose cells end in a concatenation.
 """
 
 from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Mapping
+from typing import Literal
 
-from hwnas.graph import Graph, GraphBuilder, Op, Pick, Shape, Value
+from pydantic import Field, model_validator
+
+from hwnas.graph import Answer, Architecture, Graph, GraphBuilder, Op, Pick, Shape, Value
+from hwnas.graph.ops.factorized_reduction import FactorizedReduction
 from hwnas.graph.ops.mixed_op import Candidate
 from hwnas.graph.ops.pool import AvgPool, MaxPool
 from hwnas.graph.ops.sep_conv import SepConv
 from hwnas.registry import PluginConfig
-from hwnas.spaces import SPACES, SearchSpace
+from hwnas.spaces import SPACES, Published, SearchSpace, Stated
+from hwnas.spaces._cells import (
+    Branch,
+    Cell,
+    CellNode,
+    cell_answers,
+    fit,
+    join,
+    pick_cell,
+    sum_branches,
+    unread,
+)
 
 OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")
 
-#: One cell: for each node (first input, second input, first op, second op).
-Cell = tuple[tuple[int, int, str, str], ...]
+#: The arc of the authors' `cifar10_micro_final.sh`: for each node input, op, input, op.
+_PUBLISHED_ARC = (
+    (0, 2, 0, 0, 0, 4, 0, 1, 0, 4, 1, 1, 1, 0, 0, 1, 0, 2, 1, 1),
+    (1, 0, 1, 0, 0, 3, 0, 2, 1, 1, 3, 1, 1, 0, 0, 4, 0, 3, 1, 1),
+)
 
 
 @SPACES.register("enas_micro")
@@ -30,83 +49,179 @@ class EnasMicro(SearchSpace):
 
     Deviations from the authors' code: weights start from N(0, 2 / fan_in) with the fan-in of one
     path (theirs takes it from the stacked tensor of all paths), and only the weights that a child
-    uses move in its step (there, momentum and weight decay move all of them). There is no
-    auxiliary head (theirs, of weight 0.4, is never trained itself: its variables are not among
-    those of the optimiser), and the last layer has a bias.
+    uses move in its step (there, momentum and weight decay move all of them). The last layer has a
+    bias. The auxiliary head is trained (theirs is not: its variables are not among those of the
+    optimiser), its last convolution is unpadded, and its last layer has a bias.
     """
 
     class Config(PluginConfig):
         """Settings of `enas_micro`; the defaults are the published search (CIFAR-10)."""
 
+        form: Literal["search", "final"] = Field(
+            "search",
+            description="search: halved images before reduction cells, a convolution ends a cell; "
+            "final: strided ops inside them, a concatenation ends a cell",
+        )
         nodes: int = Field(5, ge=1, le=12, description="nodes of a cell")
         layers: int = Field(6, ge=1, description="normal cells; two reduction cells come on top")
-        channels: int = Field(20, ge=2, description="channels of the first cells, even")
+        channels: int = Field(20, ge=2, multiple_of=2, description="channels of the first cells")
         dropout: float = Field(0.1, ge=0, lt=1, description="dropout before the classifier")
         stem_multiplier: int = Field(3, ge=1, description="stem channels / channels")
+        auxiliary: bool = Field(False, description="a second classifier for the training")
+        drop_path: float = Field(
+            0.0, ge=0, lt=1, description="form final: the last cell's rate at the end"
+        )
+
+        @model_validator(mode="after")
+        def _check(self) -> EnasMicro.Config:
+            if self.form == "search" and self.drop_path:
+                raise ValueError("drop_path: only form final drops paths")
+            return self
 
     config: Config
 
     def __init__(self, config: Config, input_shape: Shape, classes: int) -> None:
         super().__init__(config, input_shape, classes)
 
+    @classmethod
+    def published(cls) -> Mapping[str, Published]:
+        """Return the network that the authors' code trains in the end."""
+        found = Published(
+            architecture=arc_architecture(*_PUBLISHED_ARC),
+            settings={
+                "form": "final",
+                "layers": 15,
+                "channels": 36,
+                "dropout": 0.2,
+                "auxiliary": True,
+                "drop_path": 0.4,
+            },
+            input_shape=(3, 32, 32),
+            classes=10,
+            source="the authors' cifar10_micro_final.sh; Pham et al. 2018, table 2",
+            params=Stated(4.6e6, 0.05e6),
+            difference="the authors' own code prints 'Model has 3894372 params' for this arc; ours "
+            "has the bias of the last layer, 10 more. What the paper's figure counts is not known",
+        )
+        return {"enas_micro_cifar10": found}
+
     def build(self, pick: Pick) -> Graph:
         """Stack the cells: reductions after a third and two thirds of the normal cells."""
         c = self.config
-        normal = self._pick_cell(pick, "normal")
-        reduction = self._pick_cell(pick, "reduction")
+        normal = pick_cell(pick, "normal", c.nodes, OPS)
+        reduction = pick_cell(pick, "reduction", c.nodes, OPS)
 
         g = GraphBuilder(self.input_shape)
         channels = c.channels
         stem = g.conv_bn(g.input, channels=channels * c.stem_multiplier, kernel=3, weights="stem")
         before, last = stem, stem
         third = c.layers // 3
+        auxiliary = []
         for layer in range(c.layers + 2):
-            name = f"cell{layer}"
-            if layer in (third, 2 * third + 1):
-                channels *= 2
-                reduced = g.factorized_reduction(last, channels=channels, weights=f"{name}/reduce")
-                before, last = last, reduced
-                cell = reduction
+            is_reduction = layer in (third, 2 * third + 1)
+            channels *= 2 if is_reduction else 1
+            cell = reduction if is_reduction else normal
+            if c.form == "final":
+                added = self._final_cell(g, cell, (before, last), channels, layer, is_reduction)
             else:
-                cell = normal
-            before, last = last, self._add_cell(g, cell, (before, last), channels, name)
+                if is_reduction:
+                    name = f"cell{layer}/reduce"
+                    halved = g.factorized_reduction(last, channels=channels, weights=name)
+                    before, last = last, halved
+                added = _search_cell(g, cell, (before, last), channels, f"cell{layer}")
+            before, last = last, added
+            if c.auxiliary and layer == 2 * third + 2:
+                name = f"auxiliary{last.shape[0]}"
+                auxiliary.append(g.auxiliary_head(last, classes=self.classes, weights=name))
+        head = "head" if c.form == "search" else f"head{last.shape[0]}"
         logits = g.classifier(
-            last, classes=self.classes, relu=True, dropout=c.dropout, weights="head"
+            last, classes=self.classes, relu=True, dropout=c.dropout, weights=head
         )
-        return g.finish(logits)
+        return g.finish(logits, *auxiliary)
 
-    def _pick_cell(self, pick: Pick, name: str) -> Cell:
-        cell = []
-        for i in range(self.config.nodes):
-            node = f"{name}/node{i}"
-            first = pick.predecessor(f"{node}/input1", i + 2)
-            second = pick.predecessor(f"{node}/input2", i + 2)
-            cell.append(
-                (first, second, pick.one_of(f"{node}/op1", OPS), pick.one_of(f"{node}/op2", OPS))
-            )
-        return tuple(cell)
-
-    def _add_cell(
-        self, g: GraphBuilder, cell: Cell, inputs: tuple[Value, Value], channels: int, name: str
+    def _final_cell(
+        self,
+        g: GraphBuilder,
+        cell: Cell,
+        inputs: tuple[Value, Value],
+        channels: int,
+        layer: int,
+        is_reduction: bool,
     ) -> Value:
-        """Add one cell; all nodes that no other reads are its output, unread inputs included."""
-        states = _calibrate(g, inputs, channels, name)
-        read: set[int] = set()
-        for i, (first, second, op1, op2) in enumerate(cell):
-            node = f"{name}/node{i}"
-            branches = (
-                Candidate(_op(op1, channels), 0, f"a/{op1}/from{first}"),
-                Candidate(_op(op2, channels), 1, f"b/{op2}/from{second}"),
-            )
-            states.append(
-                g.mixed_op(states[first], states[second], branches=branches, weights=node)
-            )
-            read |= {first, second}
-        loose = [i for i in range(len(states)) if i not in read]
-        sources = tuple(f"from{i}" for i in loose)
-        return g.concat_conv_bn(
-            *(states[i] for i in loose), channels=channels, sources=sources, weights=f"{name}/out"
+        """Add one cell of the final network (`_fixed_layer`, `_fixed_conv`, `_fixed_combine`).
+
+        Ops that read an input of a reduction cell have stride two. Unread inputs of the larger
+        size are reduced without a ReLU. Drop-path grows with the cell and spares identities.
+        """
+        name = f"cell{layer}"
+        before, last = inputs
+        states = [fit(g, before, last, channels, f"{name}/before")]
+        last = fit(g, last, last, channels, f"{name}/last")
+        states.append(g.conv_bn(last, channels=channels, relu="before", weights=f"{name}/base"))
+        rate = self.config.drop_path * (layer + 1) / (self.config.layers + 2)
+        for i, node in enumerate(cell):
+            strides = [
+                2 if is_reduction and state < 2 else 1 for state in (node.first, node.second)
+            ]
+            states.append(_node(g, node, states, channels, strides, rate, f"{name}/node{i}"))
+        size = states[-1].shape[1:]
+        loose = [
+            states[i]
+            if states[i].shape[1:] == size
+            else g.factorized_reduction(states[i], channels=channels, weights=f"{name}/loose{i}")
+            for i in unread(cell)
+        ]
+        return join(g, loose)
+
+
+def arc_architecture(normal: tuple[int, ...], reduction: tuple[int, ...]) -> Architecture:
+    """Return the architecture of an arc of the authors' code.
+
+    Args:
+        normal: Input, op, input, op of each node; ops are numbered as in `OPS`.
+        reduction: Likewise.
+    """
+    answers: dict[str, Answer] = {}
+    for name, arc in (("normal", normal), ("reduction", reduction)):
+        rows = [arc[i : i + 4] for i in range(0, len(arc), 4)]
+        answers |= cell_answers(name, [((OPS[b], a), (OPS[d], c)) for a, b, c, d in rows])
+    return Architecture(answers)
+
+
+def _search_cell(
+    g: GraphBuilder, cell: Cell, inputs: tuple[Value, Value], channels: int, name: str
+) -> Value:
+    """Add one cell of the search; a 1×1 convolution gathers the states that no node reads."""
+    states = _calibrate(g, inputs, channels, name)
+    for i, node in enumerate(cell):
+        states.append(_node(g, node, states, channels, [1, 1], 0.0, f"{name}/node{i}"))
+    loose = unread(cell)
+    sources = tuple(f"from{i}" for i in loose)
+    return g.concat_conv_bn(
+        *(states[i] for i in loose), channels=channels, sources=sources, weights=f"{name}/out"
+    )
+
+
+def _node(
+    g: GraphBuilder,
+    node: CellNode,
+    states: list[Value],
+    channels: int,
+    strides: list[int],
+    rate: float,
+    weights: str,
+) -> Value:
+    branches = [
+        Branch(
+            Candidate(_op(op, channels, strides[place]), place, f"{slot}/{op}/from{state}"),
+            is_dropped=op != "identity",
         )
+        for place, ((slot, op, state), stride) in enumerate(
+            zip(node.branches, strides, strict=True)
+        )
+    ]
+    inputs = (states[node.first], states[node.second])
+    return sum_branches(g, inputs, branches, rate, weights)
 
 
 def _calibrate(
@@ -125,13 +240,13 @@ def _calibrate(
     return [before, last]
 
 
-def _op(name: str, channels: int) -> Op | None:
+def _op(name: str, channels: int, stride: int) -> Op | None:
     if name == "sep_conv_3x3":
-        return SepConv(channels, kernel=3)
+        return SepConv(channels, kernel=3, stride=stride)
     if name == "sep_conv_5x5":
-        return SepConv(channels, kernel=5)
+        return SepConv(channels, kernel=5, stride=stride)
     if name == "avg_pool_3x3":
-        return AvgPool()
+        return AvgPool(stride=stride)
     if name == "max_pool_3x3":
-        return MaxPool()
-    return None
+        return MaxPool(stride=stride)
+    return FactorizedReduction(channels) if stride > 1 else None

@@ -126,6 +126,31 @@ class TestFactorizedReduction(OpSuite):
     )
 
 
+class TestFactorizedConv(OpSuite):
+    cases = (
+        ("factorized_conv", {"channels": 6, "kernel": 3}, [ODD]),
+        ("factorized_conv", {"channels": 6, "stride": 2}, [(4, 9, 9)]),
+        ("factorized_conv", {"channels": 4, "stride": 2, "inner_norm": False}, [IMAGE]),
+    )
+
+
+class TestBottleneckConv(OpSuite):
+    cases = (
+        ("bottleneck_conv", {"channels": 8, "reduced": 2}, [ODD]),
+        ("bottleneck_conv", {"channels": 8, "reduced": 0, "stride": 2}, [IMAGE]),
+        ("bottleneck_conv", {"channels": 8, "reduced": 2, "dilation": 2}, [(4, 9, 9)]),
+        (
+            "bottleneck_conv",
+            {"channels": 8, "reduced": 3, "kernel": 7, "stride": 2, "factorized": True},
+            [(4, 9, 9)],
+        ),
+    )
+
+
+class TestZero(OpSuite):
+    cases = (("zero", {}, [ODD]), ("zero", {"stride": 2}, [IMAGE]), ("zero", {"stride": 2}, [ODD]))
+
+
 class TestClassifier(OpSuite):
     cases = (
         ("classifier", {"classes": 3}, [IMAGE]),

@@ -17,9 +17,10 @@ import pytest
 
 from hwnas.report import parts
 from hwnas.report.cells import cell_drawings
-from hwnas.report.results import HeadlineRow, LatencyPrediction, RankingCheck, RunResults
+from hwnas.report.results import Drawing, HeadlineRow, LatencyPrediction, RankingCheck, RunResults
 from hwnas.report.run_data import RunData, Trial
 from hwnas.report.sections import SECTIONS, Section
+from hwnas.spaces.darts import Darts
 
 NAMES = SECTIONS.names()
 ORDER = [
@@ -235,6 +236,21 @@ class TestChosenNetwork:
         sources = {edge.source for edge in drawing.edges}
         assert {node.id for node in drawing.nodes} - sources == {"output"}
         assert {node.id for node in drawing.nodes} - targets == {"0", "1"}
+
+    def test_the_output_of_a_cell_is_what_the_space_says(self) -> None:
+        answers = {
+            f"{cell}/node{i}/{part}": value
+            for cell in ("normal", "reduction")
+            for i in range(2)
+            for part, value in (("input1", i), ("input2", i + 1), ("op1", "a"), ("op2", "b"))
+        }
+        said = Darts.cell_outputs(Darts.Config(nodes=2, reduce_concat=(1, 3)))
+
+        def outputs(drawing: Drawing) -> list[str]:
+            return [edge.source for edge in drawing.edges if edge.target == "output"]
+
+        assert [outputs(each) for each in cell_drawings(answers)] == [["3"], ["3"]]
+        assert [outputs(each) for each in cell_drawings(answers, said)] == [["2", "3"], ["1", "3"]]
 
     def test_a_space_without_cells_shows_the_whole_network(self) -> None:
         assert cell_drawings({"layer0/op": "conv", "width": 3}) == []

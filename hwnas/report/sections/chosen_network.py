@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
 from hwnas.report.cells import cell_drawings
 from hwnas.report.parts import (
     Cell,
@@ -17,6 +21,7 @@ from hwnas.report.parts import (
 from hwnas.report.results import Drawing
 from hwnas.report.run_data import RunData
 from hwnas.report.sections import SECTIONS, Section
+from hwnas.spaces import SPACES
 
 
 @SECTIONS.register("chosen_network")
@@ -58,7 +63,23 @@ class ChosenNetwork(Section):
 
 def _cells(run: RunData) -> list[Drawing]:
     row = run.results.chosen_row if run.results else None
-    return [] if row is None else cell_drawings(row.architecture.answers)
+    return [] if row is None else cell_drawings(row.architecture.answers, _outputs(run))
+
+
+def _outputs(run: RunData) -> Mapping[str, tuple[int, ...]]:
+    """Return what makes the output of each cell, as far as the space of the run says it."""
+    section, train = run.config.get("space"), run.config.get("train")
+    name = run.plugin("space")
+    if name not in SPACES.names() or not isinstance(section, Mapping):
+        return {}
+    changed = train.get("space") if isinstance(train, Mapping) else None
+    settings = {**section, **(changed if isinstance(changed, Mapping) else {})}
+    settings.pop("name", None)
+    space = SPACES.get(name)
+    try:
+        return space.cell_outputs(space.Config.model_validate(settings))
+    except ValidationError:  # a run of another version
+        return {}
 
 
 def _edges(drawing: Drawing) -> Table:
