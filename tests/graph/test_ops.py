@@ -70,6 +70,7 @@ class TestCombine(OpSuite):
         ("sum", {}, [IMAGE, IMAGE]),
         ("concat", {}, [IMAGE, (2, 6, 6), (3, 6, 6)]),
         ("slice_channels", {"start": 1, "stop": 3}, [ODD]),
+        ("zeros_like", {}, [ODD]),
     )
 
 
