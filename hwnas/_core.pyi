@@ -144,3 +144,87 @@ def accumulate(*operands: Any) -> None: ...
 def rnn_plane(rows: int, features: int) -> int: ...
 def rnn_cell(*operands: Any) -> None: ...
 def rnn_cell_backward(*operands: Any) -> None: ...
+def cell_hash(edges: int, labels: bytes) -> str:
+    """Hash a cell of NAS-Bench-101; isomorphic cells, and no others, have the same hash.
+
+    Args:
+        edges: Bit ``x + y * (y - 1) // 2`` for an edge from vertex x to vertex y > x.
+        labels: One signed byte a vertex, 2 to 8 of them: -1 input, -2 output, else the op's index.
+
+    Returns:
+        32 hexadecimal digits, those of the published `ModelSpec.hash_spec`.
+
+    Raises:
+        ValueError: The number of vertices is out of range, or an edge names others.
+    """
+
+def cell_hashes(
+    vertices: NDArray[np.uint8], edges: NDArray[np.uint32], labels: NDArray[np.int8]
+) -> NDArray[np.uint8]:
+    """Hash N cells, as `cell_hash` does one. The GIL is released.
+
+    Args:
+        vertices: Number of vertices, `[N]`.
+        edges: `[N]`, coded as for `cell_hash`.
+        labels: `[N, 8]`; what stands behind the last vertex is not read.
+
+    Returns:
+        Digests, `[N, 16]`.
+
+    Raises:
+        ValueError: The shapes do not fit, or a cell is not one.
+    """
+
+def enumerate_cells(
+    max_vertices: int, max_edges: int, ops: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.int8]]:
+    """Return one cell of each class of isomorphic cells, in the published order.
+
+    Args:
+        max_vertices: Input and output included, 2 to 7.
+        max_edges: Cells with more are left out.
+        ops: Number of ops that a vertex between can have, 1 to 16.
+
+    Returns:
+        Vertices `[N]`, edges `[N]` and labels `[N, 8]`, coded as for `cell_hashes`.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+def cell_distances(
+    vertices: NDArray[np.uint8],
+    edges: NDArray[np.uint32],
+    labels: NDArray[np.int8],
+    pairs: NDArray[np.int64],
+) -> NDArray[np.uint8]:
+    """Return the graph edit distance of P pairs of N cells. The GIL is released.
+
+    Args:
+        vertices: As for `cell_hashes`, `[N]`.
+        edges: Likewise, `[N]`.
+        labels: Likewise, `[N, 8]`.
+        pairs: Indices of two cells, `[P, 2]`.
+
+    Returns:
+        Number of edits, `[P]`.
+
+    Raises:
+        ValueError: The shapes do not fit, a cell is not one, or an index names none.
+    """
+
+def masked_crc32c(data: bytes | bytearray | memoryview) -> int:
+    """Return the CRC-32C of some bytes in the masked form that TFRecord files store."""
+
+def tfrecord_spans(file: Any) -> NDArray[np.int64]:
+    """Find and check all records of a TFRecord file. The GIL is released.
+
+    Args:
+        file: The file's bytes, such as an `mmap`.
+
+    Returns:
+        Offset and size of the data of each record, `[R, 2]`.
+
+    Raises:
+        ValueError: A record is cut off or damaged; the message says which.
+    """

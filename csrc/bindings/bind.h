@@ -19,6 +19,8 @@ void bind_separable(pybind11::module_& m);
 void bind_combine(pybind11::module_& m);
 void bind_pool(pybind11::module_& m);
 void bind_conv(pybind11::module_& m);
+void bind_cells(pybind11::module_& m);
+void bind_tfrecord(pybind11::module_& m);
 
 // Addresses cross the boundary as integers (Tensor.data_ptr()); 0 is null.
 using Address = std::uintptr_t;

@@ -60,4 +60,6 @@ PYBIND11_MODULE(_core, m) {
     hwnas_bindings::bind_combine(m);
     hwnas_bindings::bind_pool(m);
     hwnas_bindings::bind_conv(m);
+    hwnas_bindings::bind_cells(m);
+    hwnas_bindings::bind_tfrecord(m);
 }

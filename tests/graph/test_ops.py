@@ -69,6 +69,8 @@ class TestCombine(OpSuite):
     cases = (
         ("sum", {}, [IMAGE, IMAGE]),
         ("concat", {}, [IMAGE, (2, 6, 6), (3, 6, 6)]),
+        ("slice_channels", {"start": 1, "stop": 3}, [ODD]),
+        ("zeros_like", {}, [ODD]),
     )
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks of architecture search: tables that answer instead of a training."""

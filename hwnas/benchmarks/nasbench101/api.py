@@ -1,0 +1,292 @@
+"""The interface of `nasbench.api`: the same names, arguments, keys and errors.
+
+Differences, all of them:
+
+- The file is converted once, and then opened in well under a second; `cache` says where to.
+- Which repeat a query returns is drawn by a generator of the object, seeded with `seed`. The
+  published package seeds and uses Python's global one, so that two objects disturb each other and
+  everything else; with the same seed both draw the same repeats.
+- A cell with too many vertices is an `OutOfDomainError`, as documented there (its own code raises
+  a TypeError if that error's message is needed with a module in place of the configuration).
+- A cell that is in the space but not in the file is a KeyError in both; the message says so here.
+- `config` has the keys of the published configuration; changing them changes the checks only.
+- There is no `evaluate`: it trained with TensorFlow on a TPU. Use the space `nasbench101` with the
+  recipe `nasbench101_train`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, KeysView, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hwnas.benchmarks.nasbench101.spec import ModelSpec
+from hwnas.benchmarks.nasbench101.store import METRICS, Finder, open_store
+from hwnas.errors import HwnasError
+from hwnas.spaces._nasbench101_cell import INPUT, OPS, OUTPUT
+
+__all__ = ["ModelSpec", "NASBench", "OutOfDomainError"]
+
+_HALFWAY, _FINAL = slice(0, 4), slice(4, 8)
+
+
+class OutOfDomainError(Exception):
+    """The cell or the number of epochs is outside the benchmark."""
+
+
+def published_config() -> dict[str, Any]:
+    """Return the published configuration (`nasbench/lib/config.py`)."""
+    return {
+        "train_data_files": [],
+        "valid_data_file": "",
+        "test_data_file": "",
+        "sample_data_file": "",
+        "data_format": "channels_last",
+        "num_labels": 10,
+        "module_vertices": 7,
+        "max_edges": 9,
+        "available_ops": list(OPS),
+        "stem_filter_size": 128,
+        "num_stacks": 3,
+        "num_modules_per_stack": 3,
+        "batch_size": 256,
+        "train_epochs": 108,
+        "train_seconds": 4.0 * 60 * 60,
+        "learning_rate": 0.1,
+        "lr_decay_method": "COSINE_BY_STEP",
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "max_attempts": 5,
+        "intermediate_evaluations": ["0.5"],
+        "num_repeats": 3,
+        "use_tpu": True,
+        "tpu_iterations_per_loop": 100,
+        "tpu_num_shards": 2,
+    }
+
+
+class NASBench:
+    """The benchmark: what each cell scored.
+
+    Args:
+        dataset_file: The published TFRecord file, with all epochs or with 108 only.
+        seed: Seed of the choice between repeats; None for another one each time.
+        cache: Folder for the converted form; by default ``<file>.hwnas`` beside the file, or below
+            ``~/.cache/hwnas`` where that cannot be written.
+
+    Attributes:
+        config: The published configuration.
+        valid_epochs: Lengths of training that can be asked for.
+        training_time_spent: Seconds of training that the queries stand for.
+        total_epochs_spent: Epochs of training that the queries stand for.
+        fixed_statistics: What does not depend on a training, by hash.
+        computed_statistics: What was measured, by hash, epochs and repeat.
+        history: Empty, as published.
+
+    Raises:
+        UserInputError: The file is missing, damaged or of another kind.
+    """
+
+    def __init__(
+        self,
+        dataset_file: str | PathLike[str],
+        seed: int | None = None,
+        cache: str | PathLike[str] | None = None,
+    ) -> None:
+        self.config = published_config()
+        self._random = random.Random(seed)
+        contents = open_store(Path(dataset_file), None if cache is None else Path(cache))
+        self._contents = contents
+        self._finder = Finder(contents)
+        self._places = {epochs: i for i, epochs in enumerate(contents.epochs)}
+        self.valid_epochs = set(contents.epochs)
+        self.fixed_statistics: Mapping[str, dict[str, Any]] = _Statistics(self, self._fixed)
+        self.computed_statistics: Mapping[str, dict[int, list[dict[str, float]]]] = _Statistics(
+            self, self._computed
+        )
+        self.history: dict[str, Any] = {}
+        self.training_time_spent = 0.0
+        self.total_epochs_spent = 0
+
+    def query(
+        self, model_spec: ModelSpec, epochs: int = 108, stop_halfway: bool = False
+    ) -> dict[str, Any]:
+        """Return one training of a cell, and add its cost to the budget counters.
+
+        Args:
+            model_spec: The cell.
+            epochs: Length of the training; one of `valid_epochs`.
+            stop_halfway: Return what was measured after half of the epochs; costs half of them.
+
+        Returns:
+            ``module_adjacency``, ``module_operations``, ``trainable_parameters``,
+            ``training_time`` in seconds, ``train_accuracy``, ``validation_accuracy`` and
+            ``test_accuracy``.
+
+        Raises:
+            OutOfDomainError: The cell or the number of epochs is outside the benchmark.
+            KeyError: The cell is not in the file.
+        """
+        place = self._places.get(epochs)
+        if place is None:
+            raise OutOfDomainError(f"invalid number of epochs, must be one of {self.valid_epochs}")
+        index = self._index_of(model_spec)
+        data = self._fixed(index)
+        repeat = self._draw(int(self._contents.repeats[index, place]))
+        values = self._contents.metrics[index, place, repeat]
+        time, train, valid, test = values[_HALFWAY if stop_halfway else _FINAL].tolist()
+        data["training_time"] = time
+        data["train_accuracy"] = train
+        data["validation_accuracy"] = valid
+        data["test_accuracy"] = test
+        self.training_time_spent += time
+        self.total_epochs_spent += epochs // 2 if stop_halfway else epochs
+        return data
+
+    def is_valid(self, model_spec: ModelSpec) -> bool:
+        """Tell whether a cell is within the benchmark's space; costs nothing."""
+        try:
+            self._check_spec(model_spec)
+        except OutOfDomainError:
+            return False
+        return True
+
+    def get_budget_counters(self) -> tuple[float, int]:
+        """Return seconds and epochs of training that the queries stand for."""
+        return self.training_time_spent, self.total_epochs_spent
+
+    def reset_budget_counters(self) -> None:
+        """Set both counters to zero."""
+        self.training_time_spent = 0.0
+        self.total_epochs_spent = 0
+
+    def evaluate(self, model_spec: ModelSpec, model_dir: str) -> NoReturn:
+        """Refuse: the published method trains with TensorFlow.
+
+        Raises:
+            HwnasError: Always; the hint names what trains the cell here.
+        """
+        raise HwnasError(
+            "NASBench.evaluate trained with TensorFlow on a TPU and is not here",
+            "hwnas train nasbench101_train, with architecture: the picks that "
+            "model_spec.to_architecture() returns",
+        )
+
+    def hash_iterator(self) -> KeysView[str]:
+        """Return all hashes, in the order of the file."""
+        return self.fixed_statistics.keys()
+
+    def get_module_hash(self, model_spec: ModelSpec) -> str:
+        """Return the hash of a cell.
+
+        Raises:
+            OutOfDomainError: The cell is outside the benchmark's space.
+        """
+        self._check_spec(model_spec)
+        return self._hash_spec(model_spec)
+
+    def get_metrics_from_hash(
+        self, module_hash: str
+    ) -> tuple[dict[str, Any], dict[int, list[dict[str, float]]]]:
+        """Return all that is known of a cell; costs nothing, and is not meant for searching.
+
+        Returns:
+            What does not depend on a training; and the metrics of each repeat by epochs.
+
+        Raises:
+            KeyError: The cell is not in the file.
+        """
+        index = self._finder.find(module_hash)
+        return self._fixed(index), self._computed(index)
+
+    def get_metrics_from_spec(
+        self, model_spec: ModelSpec
+    ) -> tuple[dict[str, Any], dict[int, list[dict[str, float]]]]:
+        """Return all that is known of a cell, as `get_metrics_from_hash`.
+
+        Raises:
+            OutOfDomainError: The cell is outside the benchmark's space.
+            KeyError: The cell is not in the file.
+        """
+        index = self._index_of(model_spec)
+        return self._fixed(index), self._computed(index)
+
+    def _index_of(self, model_spec: ModelSpec) -> int:
+        self._check_spec(model_spec)
+        return self._finder.find(model_spec.hash_spec(self.config["available_ops"]))
+
+    def _hash_spec(self, model_spec: ModelSpec) -> str:
+        return model_spec.hash_spec(self.config["available_ops"])
+
+    def _check_spec(self, model_spec: ModelSpec) -> None:
+        """Refuse a cell that is outside the space.
+
+        Raises:
+            OutOfDomainError: The message says why.
+        """
+        ops, config = model_spec.ops, self.config
+        if ops is None:
+            raise OutOfDomainError("invalid spec, provided graph is disconnected.")
+        if len(ops) > config["module_vertices"]:
+            raise OutOfDomainError(
+                f"too many vertices, got {len(ops)} (max vertices = {config['module_vertices']})"
+            )
+        if model_spec.edges > config["max_edges"]:
+            raise OutOfDomainError(
+                f"too many edges, got {model_spec.edges} (max edges = {config['max_edges']})"
+            )
+        if ops[0] != INPUT:
+            raise OutOfDomainError("first operation should be 'input'")
+        if ops[-1] != OUTPUT:
+            raise OutOfDomainError("last operation should be 'output'")
+        available = config["available_ops"]
+        for op in ops[1:-1]:
+            if op not in available:
+                raise OutOfDomainError(f"unsupported op {op} (available ops = {available})")
+
+    def _draw(self, repeats: int) -> int:
+        """Draw a number below `repeats`, as `random.randint` does."""
+        if not repeats:
+            raise KeyError("the file has no training of that length for this cell")
+        bits = repeats.bit_length()
+        while (found := self._random.getrandbits(bits)) >= repeats:
+            pass
+        return found
+
+    def _fixed(self, index: int) -> dict[str, Any]:
+        contents, names = self._contents, self._contents.names
+        count = int(contents.vertices[index])
+        return {
+            "module_adjacency": contents.adjacency[index, :count, :count].copy(),
+            "module_operations": [names[i] for i in contents.operations[index, :count].tolist()],
+            "trainable_parameters": int(contents.parameters[index]),
+        }
+
+    def _computed(self, index: int) -> dict[int, list[dict[str, float]]]:
+        counts = self._contents.repeats[index].tolist()
+        metrics = self._contents.metrics[index].tolist()
+        return {
+            epochs: [dict(zip(METRICS, each, strict=True)) for each in metrics[i][: counts[i]]]
+            for epochs, i in self._places.items()
+            if counts[i]
+        }
+
+
+class _Statistics(Mapping[str, Any]):
+    """A view by hash, for scripts that read the published attributes."""
+
+    def __init__(self, benchmark: NASBench, get: Any) -> None:
+        self._benchmark = benchmark
+        self._get = get
+
+    def __getitem__(self, module_hash: str) -> Any:
+        return self._get(self._benchmark._finder.find(module_hash))
+
+    def __len__(self) -> int:
+        return len(self._benchmark._contents.hashes)
+
+    def __iter__(self) -> Iterator[str]:
+        for digest in self._benchmark._contents.hashes:
+            yield digest.tobytes().hex()

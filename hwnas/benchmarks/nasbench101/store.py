@@ -1,0 +1,313 @@
+"""The converted file: arrays that are mapped into memory, so that opening them reads nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.benchmarks.nasbench101.tfrecord import Row, read_rows
+from hwnas.errors import UserInputError
+
+FORMAT = 1
+#: Vertices that an entry has room for.
+ROOM = 8
+#: Metrics of one training: halfway and final, each time and three accuracies.
+METRICS = tuple(
+    f"{point}_{name}"
+    for point in ("halfway", "final")
+    for name in ("training_time", "train_accuracy", "validation_accuracy", "test_accuracy")
+)
+_BUCKET_DIGITS = 5  # hexadecimal digits of a hash that choose its bucket
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All of a benchmark in arrays, N cells, E lengths of training, at most R repeats.
+
+    Attributes:
+        hashes: `[N, 16]`, in the order of the source.
+        vertices: `[N]`.
+        adjacency: `[N, 8, 8]`.
+        operations: `[N, 8]`, indices into `names`.
+        parameters: `[N]`.
+        repeats: How many trainings of each length there are, `[N, E]`.
+        metrics: `[N, E, R, 8]` in the order of `METRICS`; NaN where there is no repeat.
+        order: `[N]`: indices of the cells, sorted by hash.
+        buckets: `[16^5 + 1]`: where in `order` the hashes with the same first digits start.
+        names: Labels of vertices.
+        epochs: Lengths of training, ascending.
+    """
+
+    hashes: NDArray[np.uint8]
+    vertices: NDArray[np.uint8]
+    adjacency: NDArray[np.int8]
+    operations: NDArray[np.uint8]
+    parameters: NDArray[np.int64]
+    repeats: NDArray[np.uint8]
+    metrics: NDArray[np.float64]
+    order: NDArray[np.uint32]
+    buckets: NDArray[np.uint32]
+    names: tuple[str, ...]
+    epochs: tuple[int, ...]
+
+
+_ARRAYS = (
+    "hashes", "vertices", "adjacency", "operations", "parameters", "repeats", "metrics", "order",
+    "buckets",
+)  # fmt: skip
+
+
+def open_store(source: Path, cache: Path | None = None) -> Contents:
+    """Map the converted form of a published file; convert it first if that is not there.
+
+    The source's size and time of change say whether the converted form is still that of the file.
+
+    Args:
+        source: The TFRecord file.
+        cache: Folder for the converted form; by default one beside the source, or below
+            ``~/.cache/hwnas`` where its folder cannot be written to.
+
+    Raises:
+        UserInputError: The file is missing or is not one of NAS-Bench-101.
+    """
+    try:
+        stat = source.stat()
+    except OSError as error:
+        raise UserInputError(
+            f"{source} cannot be read: {error.strerror}",
+            "give the path of nasbench_only108.tfrecord or nasbench_full.tfrecord",
+        ) from error
+    stamp = {"format": FORMAT, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    folder = cache or _default_folder(source)
+    found = _load(folder, stamp)
+    if found is None:
+        _save(folder, convert(read_rows(source)), stamp)
+        found = _load(folder, stamp)
+        if found is None:
+            raise UserInputError(f"{folder}: what was just written cannot be read", "remove it")
+    return found
+
+
+def convert(rows: Iterable[Row]) -> Contents:
+    """Put all rows into arrays.
+
+    Raises:
+        UserInputError: A row does not fit: too many vertices, a matrix of another size than its
+            labels, no evaluation at the end, or no rows at all.
+    """
+    gathered = _Gathered()
+    for row in rows:
+        gathered.add(row)
+    return gathered.contents()
+
+
+class _Gathered:
+    """Rows as they come."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, int] = {}
+        self.names: dict[str, int] = {}
+        self.parameters = array("q")
+        self.vertices, self.adjacency, self.operations = bytearray(), bytearray(), bytearray()
+        self.cells, self.epochs, self.values = array("I"), array("I"), array("d")
+
+    def add(self, row: Row) -> None:
+        place = self.places.get(row.module_hash)
+        if place is None:
+            place = self.places[row.module_hash] = len(self.places)
+            vertices, adjacency, operations = self._cell(row)
+            self.vertices.append(vertices)
+            self.adjacency += adjacency
+            self.operations += operations
+            self.parameters.append(row.metrics.trainable_parameters)
+        if len(row.metrics.evaluations) < 3:
+            raise UserInputError(
+                f"the row of {row.module_hash} has {len(row.metrics.evaluations)} evaluations, not "
+                "three: at the start, halfway, at the end"
+            )
+        self.cells.append(place)
+        self.epochs.append(row.epochs)
+        self.values.extend(row.metrics.evaluations[1][1:])
+        self.values.extend(row.metrics.evaluations[2][1:])
+
+    def _cell(self, row: Row) -> tuple[int, bytes, bytes]:
+        """Return vertices, padded matrix and padded labels."""
+        labels = row.operations.split(",")
+        count = len(labels)
+        if count > ROOM or len(row.adjacency) != count * count:
+            raise UserInputError(
+                f"the cell {row.module_hash} has {count} labels and a matrix of "
+                f"{len(row.adjacency)} entries; cells of up to {ROOM} vertices can be read"
+            )
+        lines = [row.adjacency[count * x : count * x + count] for x in range(count)]
+        text = "".join(line.ljust(ROOM, "0") for line in lines).ljust(ROOM * ROOM, "0")
+        indices = bytes(self.names.setdefault(label, len(self.names)) for label in labels)
+        digits = text.encode().translate(bytes.maketrans(b"01", b"\x00\x01"))
+        return count, digits, indices.ljust(ROOM, b"\x00")
+
+    def contents(self) -> Contents:
+        if not self.places:
+            raise UserInputError("the file has no rows", "get it again")
+        digests = np.frombuffer(bytes.fromhex("".join(self.places)), np.uint8).reshape(-1, 16)
+        count = len(digests)
+        epochs = np.frombuffer(self.epochs, np.uint32)
+        lengths = np.unique(epochs)
+        repeats, metrics = _arrange(
+            np.frombuffer(self.cells, np.uint32),
+            np.searchsorted(lengths, epochs),
+            np.frombuffer(self.values, np.float64).reshape(-1, len(METRICS)),
+            (count, len(lengths)),
+        )
+        order, buckets = _index(digests)
+        return Contents(
+            digests,
+            np.frombuffer(self.vertices, np.uint8),
+            np.frombuffer(self.adjacency, np.int8).reshape(count, ROOM, ROOM),
+            np.frombuffer(self.operations, np.uint8).reshape(count, ROOM),
+            np.frombuffer(self.parameters, np.int64),
+            repeats,
+            metrics,
+            order,
+            buckets,
+            tuple(self.names),
+            tuple(lengths.tolist()),
+        )
+
+
+def _arrange(
+    cells: NDArray[Any], lengths: NDArray[Any], values: NDArray[np.float64], shape: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return how many repeats `[N, E]` there are, and them `[N, E, R, 8]` in the rows' order."""
+    groups = cells.astype(np.int64) * shape[1] + lengths
+    counts = np.bincount(groups, minlength=shape[0] * shape[1])
+    by_group = np.argsort(groups, kind="stable")
+    starts = np.cumsum(counts) - counts
+    number = np.empty_like(groups)
+    number[by_group] = np.arange(len(groups)) - starts[groups[by_group]]
+    most = int(counts.max())
+    metrics = np.full((shape[0] * shape[1], most, values.shape[1]), np.nan)
+    metrics[groups, number] = values
+    if most > 255:
+        raise UserInputError(f"a cell was trained {most} times; at most 255 can be kept")
+    return counts.reshape(shape).astype(np.uint8), metrics.reshape(*shape, most, -1)
+
+
+def _index(digests: NDArray[np.uint8]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return the order of the hashes, and where each bucket of first digits starts in it."""
+    high = np.ascontiguousarray(digests).view(">u8")[:, 0].astype(np.uint64)
+    order = np.argsort(high, kind="stable").astype(np.uint32)
+    first = high[order] >> np.uint64(64 - 4 * _BUCKET_DIGITS)
+    limits = np.arange(16**_BUCKET_DIGITS + 1, dtype=np.uint64)
+    return order, np.searchsorted(first, limits).astype(np.uint32)
+
+
+class Finder:
+    """Finds the index of a cell by its hash.
+
+    Memory views are read one entry at a time several times faster than arrays.
+    """
+
+    def __init__(self, contents: Contents) -> None:
+        self._buckets = _flat(contents.buckets)
+        self._order = _flat(contents.order)
+        self._hashes = _flat(contents.hashes)
+
+    def find(self, module_hash: str) -> int:
+        """Return the index.
+
+        Raises:
+            KeyError: No cell has that hash.
+        """
+        try:
+            digest = bytes.fromhex(module_hash)
+            bucket = int(module_hash[:_BUCKET_DIGITS], 16)
+        except (ValueError, TypeError):
+            raise KeyError(module_hash) from None
+        hashes, order = self._hashes, self._order
+        for place in range(self._buckets[bucket], self._buckets[bucket + 1]):
+            index = order[place]
+            if hashes[16 * index : 16 * index + 16] == digest:
+                return index
+        raise KeyError(module_hash)
+
+
+def _flat(values: NDArray[Any]) -> memoryview:
+    """Return a flat view; a list is never made of it."""
+    return memoryview(np.asarray(values).reshape(-1))  # type: ignore[arg-type]
+
+
+def _default_folder(source: Path) -> Path:
+    beside = source.with_name(f"{source.name}.hwnas")
+    if beside.is_dir() or os.access(source.parent, os.W_OK):
+        return beside
+    name = hashlib.sha256(str(source.resolve()).encode()).hexdigest()[:16]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "hwnas" / "nasbench101" / name
+
+
+def _load(folder: Path, stamp: dict[str, int]) -> Contents | None:
+    """Map a converted form; None if it is missing, cut off, or of another file."""
+    try:
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        if {key: facts.get(key) for key in stamp} != stamp:
+            return None
+        arrays = {
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            for name in _ARRAYS
+        }
+        return Contents(**arrays, names=tuple(facts["names"]), epochs=tuple(facts["epochs"]))
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def _save(folder: Path, contents: Contents, stamp: dict[str, int]) -> None:
+    """Write to a folder beside, then rename: a reader sees all of it or nothing.
+
+    Raises:
+        UserInputError: The folder cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise UserInputError(
+            f"{folder} cannot be written: {error.strerror}", "name another folder with cache=…"
+        ) from error
+    try:
+        for name in _ARRAYS:
+            np.save(fresh / f"{name}.npy", getattr(contents, name))
+        facts: dict[str, Sequence[Any] | int] = {
+            **stamp,
+            "names": contents.names,
+            "epochs": contents.epochs,
+        }
+        (fresh / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        _replace(fresh, folder)
+    except OSError as error:
+        raise UserInputError(f"{folder} cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _replace(fresh: Path, folder: Path) -> None:
+    """Put one folder in another's place; whoever has the old one open keeps what it mapped."""
+    if folder.exists():
+        fresh_old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+        try:
+            folder.rename(fresh_old / "old")
+        except FileNotFoundError:
+            pass  # another process has just taken it away
+        finally:
+            shutil.rmtree(fresh_old, ignore_errors=True)
+    fresh.rename(folder)

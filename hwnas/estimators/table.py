@@ -1,0 +1,134 @@
+"""Scores a child by looking it up in a table."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from hwnas.errors import TrialFailed, UserInputError
+from hwnas.estimators import ESTIMATORS, Estimator
+from hwnas.objectives.metrics import Metrics
+from hwnas.registry import PluginConfig
+
+if TYPE_CHECKING:
+    from hwnas.benchmarks.table import TableBenchmark
+    from hwnas.data import Dataset
+    from hwnas.graph.architecture import Architecture
+    from hwnas.spaces import SearchSpace
+
+
+@ESTIMATORS.register("table")
+class Table(Estimator):
+    """Reads accuracy, latency and training time from the columns of a table; trains nothing.
+
+    The table is a `TableBenchmark`: NAS-Bench-201's cells, EC-NAS's, or your own.
+    """
+
+    class Config(PluginConfig):
+        """Settings of `table`."""
+
+        path: Path = Field(
+            description="Parquet or CSV file; looked for as it is, then in $HWNAS_DATA, ./data and "
+            "../shared/data"
+        )
+        key: Literal["auto", "arch_str", "cell", "architecture", "picks"] = Field(
+            "auto", description="how a row names its architecture; see TableBenchmark"
+        )
+        accuracy: str = Field(description="column of the accuracy")
+        accuracy_unit: Literal["share", "percent"] = Field(
+            "share", description="share: 0 to 1; percent: 0 to 100"
+        )
+        latency_ms: str | None = Field(None, description="column of the latency in ms; null: none")
+        train_time_s: str | None = Field(
+            None, description="column of the training time in s; null: none"
+        )
+        repeats: Literal["mean", "random"] = Field(
+            "mean", description="what several rows of one architecture give"
+        )
+
+    config: Config
+
+    def __init__(self, config: Config, *, space: SearchSpace, dataset: Dataset, seed: int) -> None:
+        super().__init__(config, space=space, dataset=dataset, seed=seed)
+        self._table: TableBenchmark | None = None
+
+    @property
+    def table(self) -> TableBenchmark:
+        """The table; read when it is first needed, in each process.
+
+        Raises:
+            UserInputError: The file or one of the columns is missing or unusable.
+        """
+        if self._table is None:
+            from hwnas.benchmarks.table import TableBenchmark
+
+            table = TableBenchmark.read(
+                find_table(self.config.path), self.space, key=self.config.key
+            )
+            for column in (self.config.accuracy, self.config.latency_ms, self.config.train_time_s):
+                if column is not None:
+                    table.check_column(column)
+            self._table = table
+        return self._table
+
+    def evaluate(self, architecture: Architecture, trial_id: int) -> Metrics:
+        """Look the architecture up.
+
+        Raises:
+            TrialFailed: The table has no row, or no accuracy, for it.
+            UserInputError: The table cannot be used.
+        """
+        from hwnas.estimators._seeds import derive_seed
+
+        c, table = self.config, self.table
+        if architecture not in table:
+            raise TrialFailed(f"{table.name} has no row for architecture {architecture.id}")
+        rng = (
+            random.Random(derive_seed(self.seed, "trial", trial_id))
+            if c.repeats == "random"
+            else None
+        )
+
+        def read(column: str | None) -> float | None:
+            if column is None:
+                return None
+            state = None if rng is None else rng.getstate()
+            value = table.query(architecture, column, rng)
+            if rng is not None and state is not None:
+                rng.setstate(state)  # the same row for every column
+            return None if math.isnan(value) else value
+
+        accuracy = read(c.accuracy)
+        if accuracy is None:
+            raise TrialFailed(f"{table.name} has no {c.accuracy} for {architecture.id}")
+        scale = 100.0 if c.accuracy_unit == "percent" else 1.0
+        return Metrics(
+            accuracy=accuracy / scale,
+            latency_ms=read(c.latency_ms),
+            train_time_s=read(c.train_time_s),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Send the settings; a worker reads the table again."""
+        return super().__getstate__() | {"_table": None}
+
+
+def find_table(path: Path) -> Path:
+    """Return where a table is.
+
+    Raises:
+        UserInputError: It is in none of the places that are looked in.
+    """
+    named = os.environ.get("HWNAS_DATA")
+    folders = [Path(), *([Path(named)] if named else []), Path("data"), Path("../shared/data")]
+    for folder in folders:
+        if (folder / path).is_file():
+            return folder / path
+    raise UserInputError(
+        f"there is no table {path}", "give its path, or put its folder into $HWNAS_DATA"
+    )
