@@ -166,6 +166,7 @@ class TestLayout(OpSuite):
         ("softmax", {"axis": 1}, [(3, 4)]),
         ("scale", {"factor": 0.3}, [(3, 4)]),
         ("add_constant", {"value": -2.0}, [IMAGE]),
+        ("multiply", {}, [IMAGE, IMAGE]),
     )
 
 
