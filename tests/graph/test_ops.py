@@ -178,6 +178,39 @@ class TestRnnCell(OpSuite):
     )
 
 
+class TestLayout(OpSuite):
+    cases = (
+        ("reshape", {"size": (12, 12)}, [IMAGE]),
+        ("permute", {"axes": (2, 0, 1)}, [ODD]),
+        ("slice", {"axis": 1, "start": 1, "stop": 6, "step": 2}, [ODD]),
+        ("expand", {"size": (3, 4)}, [(1, 4)]),
+        ("expand", {"size": (2, 3, 1, 4)}, [(3, 1, 4)]),
+        ("join", {"axis": 1}, [(3, 4)]),
+        ("join", {"axis": 0}, [IMAGE, (2, 6, 6)]),
+        ("zero_pad", {"before": (0, 1, 2), "behind": (0, 0, 3)}, [ODD]),
+        ("mean", {"axes": (0,)}, [(3, 4)]),
+        ("mean", {"axes": (1, 2), "keep": True}, [ODD]),
+        ("softmax", {"axis": 1}, [(3, 4)]),
+        ("scale", {"factor": 0.3}, [(3, 4)]),
+        ("add_constant", {"value": -2.0}, [IMAGE]),
+        ("multiply", {}, [IMAGE, IMAGE]),
+    )
+
+
+class TestSequences(OpSuite):
+    cases = (
+        ("linear", {"features": 3}, [(3, 4)]),
+        ("layer_norm", {}, [(3, 4)]),
+        ("layer_norm", {"axes": 2, "affine": False, "epsilon": 1e-3}, [ODD]),
+        ("matmul", {}, [IMAGE, IMAGE]),
+        ("attention", {}, [IMAGE, IMAGE, IMAGE]),
+        ("attention", {"scale": 0.7, "dropout": 0.1}, [IMAGE, IMAGE, IMAGE]),
+        ("parameter", {"size": (1, 5)}, [IMAGE]),
+        ("parameter", {"size": (3,), "init": "ones"}, [(3, 4)]),
+        ("constant", {"size": (2, 1), "values": (0.5, -1.0)}, [IMAGE]),
+    )
+
+
 def test_every_op_of_the_toolkit_is_tested_here() -> None:
     tested = {case[0] for suite in OpSuite.__subclasses__() for case in suite.cases}
     assert set(OPS.names()) - {"input"} <= tested

@@ -1,0 +1,1 @@
+"""Converters: one file for each kind of call. None imports torch."""

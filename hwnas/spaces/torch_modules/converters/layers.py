@@ -1,0 +1,89 @@
+"""Norms, linear layers, dropout."""
+
+from __future__ import annotations
+
+import math
+
+from hwnas.spaces.torch_modules.converting import Call, Traced, Unsupported, converts
+
+
+@converts("nn.BatchNorm2d")
+def batch_norm2d(call: Call) -> Traced:
+    """Add a batch_norm. Which statistics it uses is the run's business, not the module's mode."""
+    m, x = call.module, call.image()
+    call.only(affine=True, track_running_stats=True)
+    names = {"scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"}
+    weights = call.weights((m.num_features,), names)
+    return Traced(call.g.batch_norm(x.value, epsilon=m.eps, weights=weights), 0)
+
+
+@converts("nn.LayerNorm")
+def layer_norm(call: Call) -> Traced:
+    """Add a layer_norm over the last axes."""
+    m, x = call.module, call.tensor()
+    axes = len(m.normalized_shape)
+    if x.batch is None or x.batch >= x.ndim - axes:
+        raise Unsupported("normalises over the batch")
+    if m.elementwise_affine and m.bias is None:
+        raise Unsupported("bias=False cannot be converted")
+    names = {"scale": "weight", "shift": "bias"} if m.elementwise_affine else {}
+    value = call.g.layer_norm(
+        x.value,
+        axes=axes,
+        epsilon=m.eps,
+        affine=m.elementwise_affine,
+        weights=call.weights(tuple(m.normalized_shape), names),
+    )
+    return Traced(value, x.batch)
+
+
+@converts("nn.Linear")
+def linear(call: Call) -> Traced:
+    """Add a linear over the last axis; leading axes become one."""
+    m, x = call.module, call.tensor()
+    return add_linear(call, x, tuple(m.weight.shape), has_bias=m.bias is not None)
+
+
+def add_linear(
+    call: Call,
+    x: Traced,
+    shape: tuple[int, ...],
+    *,
+    has_bias: bool,
+    part: str = "",
+    names: tuple[str, str] = ("weight", "bias"),
+) -> Traced:
+    """Add a linear whose weight [features, F] and bias have these names in the module."""
+    if x.batch == x.ndim - 1:
+        raise Unsupported("multiplies along the batch")
+    sources = {"weight": names[0]} | ({"bias": names[1]} if has_bias else {})
+    weights = call.weights(shape, sources, part)
+    *leading, size = x.shape
+    value = x.value
+    if len(leading) > 1:
+        value = call.reshaped(value, (math.prod(leading), size))
+    value = call.g.linear(value, features=shape[0], bias=has_bias, weights=weights)
+    if len(leading) > 1:
+        value = call.reshaped(value, (*leading, shape[0]))
+    return Traced(value, x.batch)
+
+
+@converts("nn.Dropout", "dropout")
+def dropout(call: Call) -> Traced:
+    """Add a dropout; the run decides whether it drops."""
+    x = call.tensor()
+    if call.module is not None:
+        rate, is_training = call.module.p, True
+    else:
+        rate, is_training = call.arg(1, "p", 0.5), call.arg(2, "training", default=True)
+    if not rate or not is_training:
+        return x
+    if x.batch is None:
+        raise Unsupported("drops from a parameter, the same for every example")
+    return Traced(call.g.dropout(x.value, rate=float(rate)), x.batch)
+
+
+@converts("nn.Identity", "contiguous", "float", "clone", "to", "type_as")
+def identity(call: Call) -> Traced:
+    """Add nothing."""
+    return call.tensor()

@@ -1,0 +1,389 @@
+"""A converted module computes what the module computes."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hwnas.errors import UserInputError
+from hwnas.export.onnx import to_onnx
+from hwnas.export.verify import parity
+from hwnas.graph import EVAL, TRAIN, Graph
+from hwnas.graph.counts import macs, params
+from hwnas.spaces.torch_modules.convert import convert, weights_of
+from hwnas.supernet.run import run, run_all
+from hwnas.supernet.weights import WeightStore
+
+IMAGE = (4, 8, 8)
+
+
+class Does(nn.Module):
+    """A module whose forward is the given function."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def converted(module: nn.Module, shape=IMAGE) -> tuple[Graph, WeightStore]:
+    graph = convert(copy.deepcopy(module), shape).graph
+    store = WeightStore(0)
+    store.load(weights_of(module, graph))
+    return graph, store
+
+
+def shaken(module: nn.Module) -> nn.Module:
+    """Give every tensor of a module a value that shows when it is taken for another."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, each in [*module.named_parameters(), *module.named_buffers()]:
+            if each.is_floating_point() and not name.startswith("code"):
+                each.copy_(0.5 + 0.4 * torch.rand(each.shape, generator=generator))
+                if each.ndim > 1:
+                    each.sub_(0.7)
+    return module
+
+
+@torch.no_grad()
+def check(module: nn.Module, shape=IMAGE) -> Graph:
+    """Compare outputs, parameters and the exported file with the module."""
+    shaken(module)
+    graph, store = converted(module, shape)
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(2))
+    expected = module.eval()(x)
+    torch.testing.assert_close(run(graph, store, x, EVAL), expected, rtol=1e-5, atol=1e-5)
+    used = {name for name, _ in module.named_parameters()}
+    sources = convert(copy.deepcopy(module), shape).sources
+    assert used <= set(sources.values())
+    assert params(graph) == sum(each.numel() for each in module.parameters())
+    weights = {name: value.numpy() for name, value in store.state().items()}
+
+    def reference(inputs):
+        return run(graph, store, torch.from_numpy(inputs), EVAL).numpy()
+
+    assert parity(to_onnx(graph, weights), reference, x.numpy()).holds
+    return graph
+
+
+MODULES = {
+    "conv": nn.Conv2d(4, 6, 3, padding=1),
+    "conv_groups": nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2, bias=False),
+    "conv_valid": nn.Conv2d(4, 6, (1, 3)),
+    "conv_rectangular": nn.Conv2d(4, 6, (1, 7), stride=(2, 1), padding=(0, 3)),
+    "conv_dilated": nn.Conv2d(4, 6, 3, padding=2, dilation=2),
+    "conv_same_even": nn.Conv2d(4, 6, 4, padding="same"),
+    "conv_odd_padding": nn.Conv2d(4, 6, 3, padding=2),
+    "conv_patches": nn.Conv2d(4, 6, 4, stride=4),
+    "conv_padding_valid": nn.Conv2d(4, 6, 3, padding="valid"),
+    "batch_norm": nn.BatchNorm2d(4, eps=1e-3),
+    "layer_norm": nn.LayerNorm([8], eps=1e-6),
+    "layer_norm_image": nn.LayerNorm(IMAGE, elementwise_affine=False),
+    "linear": nn.Linear(8, 3),
+    "linear_no_bias": nn.Linear(8, 3, bias=False),
+    **{
+        type(each).__name__: each
+        for each in (
+            nn.ReLU(), nn.ReLU6(), nn.GELU(), nn.SiLU(), nn.Hardswish(), nn.Hardsigmoid(),
+            nn.Sigmoid(), nn.Tanh(), nn.Dropout(0.3), nn.Identity(), nn.Softmax(dim=1),
+        )
+    },
+    "max_pool": nn.MaxPool2d(3, stride=2, padding=1),
+    "max_pool_valid": nn.MaxPool2d(2),
+    "avg_pool": nn.AvgPool2d(3, stride=1, padding=1),
+    "avg_pool_uncounted": nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
+    "avg_pool_valid": nn.AvgPool2d(2),
+    "adaptive": nn.AdaptiveAvgPool2d(1),
+    "adaptive_windows": nn.AdaptiveAvgPool2d((4, 4)),
+    "flatten": nn.Flatten(),
+    "sequential": nn.Sequential(nn.Conv2d(4, 6, 3), nn.ReLU(inplace=True), nn.Flatten(2)),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("module", MODULES.values(), ids=MODULES)
+def test_a_module_of_torch_is_converted(module):
+    check(module)
+
+
+FUNCTIONS = {
+    "add": lambda m, x: x + x.relu(),
+    "add_number": lambda m, x: 1.5 + x - 0.5,
+    "subtract": lambda m, x: x - F.relu(x),
+    "number_minus": lambda m, x: 1 - x,
+    "multiply": lambda m, x: x * x.sigmoid(),
+    "scale": lambda m, x: -(2 * x) / 3,
+    "in_place": lambda m, x: (x * 2).relu_().add_(1),
+    "gate": lambda m, x: x * x.mean((2, 3), keepdim=True).sigmoid(),
+    "cat": lambda m, x: torch.cat([x, F.gelu(x)], dim=1),
+    "cat_rows": lambda m, x: torch.cat((x, x), dim=-1),
+    "stack": lambda m, x: torch.stack([x, -x], dim=2),
+    "mean": lambda m, x: x.mean(dim=(2, 3)),
+    "mean_rows": lambda m, x: torch.mean(x, -1, keepdim=True),
+    "sum": lambda m, x: x.sum(dim=1),
+    "reshape": lambda m, x: x.reshape(x.shape[0], 2, -1, 8),
+    "view": lambda m, x: x.view(x.size(0), -1),
+    "flatten": lambda m, x: torch.flatten(x, 1),
+    "flatten_part": lambda m, x: x.flatten(2).transpose(1, 2),
+    "permute": lambda m, x: x.permute(0, 2, 3, 1),
+    "batch_in_the_middle": lambda m, x: x.permute(2, 0, 1, 3)[3:5].sum(0),
+    "unsqueeze": lambda m, x: x.unsqueeze(1).squeeze(1).unsqueeze(-1),
+    "softmax": lambda m, x: F.softmax(x, dim=-1),
+    "matmul": lambda m, x: x @ x.transpose(-2, -1),
+    "attention": lambda m, x: F.scaled_dot_product_attention(x, x + 1, x * 2),
+    "attention_scaled": lambda m, x: F.scaled_dot_product_attention(x, x, x, scale=0.2),
+    "index": lambda m, x: x[:, 1],
+    "index_rest": lambda m, x: x[..., 1:7:2],
+    "index_new": lambda m, x: x[:, None, -1, 2:],
+    "chunk": lambda m, x: torch.cat(x.chunk(2, dim=1)[::-1], dim=1),
+    "split": lambda m, x: x.split([1, 3], dim=1)[1],
+    "unbind": lambda m, x: x.unbind(2)[3],
+    "select": lambda m, x: x.select(1, 2).narrow(1, 1, 3),
+    "unpack": lambda m, x: sum(part for part in x.split(2, dim=1)),
+    "pools": lambda m, x: F.max_pool2d(x, 2) + F.avg_pool2d(x, kernel_size=2, stride=2),
+    "adaptive": lambda m, x: F.adaptive_avg_pool2d(x, 1).flatten(1),
+    "shape_arithmetic": lambda m, x: x.reshape(x.shape[0], x.shape[1] // 2, 2, -1).mean(2),
+    "shape_condition": lambda m, x: F.relu(x) if x.shape[2] > 4 else x,
+    "dropout": lambda m, x: F.dropout(x, 0.4, training=m.training),
+    "repeat": lambda m, x: x[:, :1].repeat(1, 4, 1, 1) + x[:, :1].expand(-1, 4, -1, -1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS)
+def test_a_function_of_torch_is_converted(function):
+    check(Does(function))
+
+
+PARAMETERS = {
+    "position": (lambda m, x: x + m.p, (1, 4, 8, 8)),
+    "channel_scale": (lambda m, x: m.p * x, (4, 1, 1)),
+    "last_axis": (lambda m, x: x * m.p, (8,)),
+    "scalar": (lambda m, x: x * m.p, ()),
+    "class_token": (
+        lambda m, x: torch.cat([m.p.expand(x.shape[0], -1, -1), x.flatten(2)], dim=1),
+        (1, 1, 64),
+    ),
+    "cut": (lambda m, x: x + m.p[:, 1:5], (1, 7, 8, 8)),
+    "batch_first_axis": (lambda m, x: x.transpose(0, 1) + m.p, (4, 1, 8, 8)),
+    "products": (lambda m, x: x @ m.p, (8, 3)),
+}
+
+
+@pytest.mark.parametrize(("function", "size"), PARAMETERS.values(), ids=PARAMETERS)
+def test_learned_tensors_are_converted(function, size):
+    if function is PARAMETERS["batch_first_axis"][0]:
+        inner = function
+        function = lambda m, x: inner(m, x).transpose(0, 1)  # noqa: E731
+    check(Does(function, p=nn.Parameter(torch.randn(size))))
+
+
+def test_a_buffer_is_a_constant():
+    module = Does(lambda m, x: x + m.code)
+    module.register_buffer("code", torch.arange(8.0) / 3)
+    graph = check(module)
+    assert params(graph) == 0
+
+
+class Residual(nn.Module):
+    def __init__(self, channels, stride=1, grow=1):
+        super().__init__()
+        out = channels * grow
+        self.conv1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.shortcut = None
+        if stride > 1 or grow > 1:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+            )
+
+    def forward(self, x):
+        identity = x if self.shortcut is None else self.shortcut(x)
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        out += identity
+        return self.relu(out)
+
+
+class MBConv(nn.Module):
+    def __init__(self, channels, expansion=3):
+        super().__init__()
+        wide = channels * expansion
+        self.expand = nn.Sequential(
+            nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.SiLU()
+        )
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(wide, wide, 5, padding=2, groups=wide, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.SiLU(),
+        )
+        self.squeeze = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(wide, 3, 1), nn.SiLU(), nn.Conv2d(3, wide, 1)
+        )
+        self.project = nn.Sequential(nn.Conv2d(wide, channels, 1), nn.BatchNorm2d(channels))
+
+    def forward(self, x):
+        y = self.depthwise(self.expand(x))
+        return x + self.project(y * torch.sigmoid(self.squeeze(y)))
+
+
+class Attention(nn.Module):
+    """As written in many vision transformers: the batch is the second axis of q, k, v."""
+
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x):
+        b, n, c = x.shape
+        qkv = self.qkv(x).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv
+        weights = ((q @ k.transpose(-2, -1)) * (c // self.heads) ** -0.5).softmax(dim=-1)
+        return self.proj((weights @ v).transpose(1, 2).reshape(b, n, c))
+
+
+class Block(nn.Module):
+    def __init__(self, width, heads, own):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.own = own
+        self.attention = (
+            Attention(width, heads)
+            if own
+            else nn.MultiheadAttention(width, heads, dropout=0.1, batch_first=True)
+        )
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x):
+        y = self.norm1(x)
+        y = self.attention(y) if self.own else self.attention(y, y, y, need_weights=False)[0]
+        x = x + y
+        return x + self.mlp(self.norm2(x))
+
+
+class Transformer(nn.Module):
+    def __init__(self, own, width=12, heads=3):
+        super().__init__()
+        self.patches = nn.Conv2d(4, width, 4, stride=4)
+        self.token = nn.Parameter(torch.zeros(1, 1, width))
+        self.position = nn.Parameter(torch.randn(1, 5, width) * 0.02)
+        self.blocks = nn.ModuleList([Block(width, heads, own) for _ in range(2)])
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 5)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], dim=1) + self.position
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x)[:, 0])
+
+
+NETWORKS = {
+    "residuals": nn.Sequential(
+        Residual(4), Residual(4, stride=2, grow=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(8, 3),
+    ),
+    "mbconv": nn.Sequential(MBConv(4), MBConv(4, 2)),
+    "vit_own_attention": Transformer(own=True),
+    "vit_multihead": Transformer(own=False),
+    "attention_time_first": Does(
+        lambda m, x: m.a(*[x.flatten(2).permute(2, 0, 1)] * 3)[0].transpose(0, 1),
+        a=nn.MultiheadAttention(4, 2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("module", NETWORKS.values(), ids=NETWORKS)
+def test_a_network_is_converted(module):
+    assert macs(check(module)) > 0
+
+
+def test_training_updates_running_statistics_as_the_module_does():
+    module = shaken(nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6))).train()
+    graph, store = converted(module)
+    x = torch.randn(5, *IMAGE)
+    torch.testing.assert_close(run(graph, store, x, TRAIN), module(x), rtol=1e-4, atol=1e-5)
+    names = weights_of(module, graph)
+    for name, value in names.items():
+        torch.testing.assert_close(store[name].detach(), value, rtol=1e-4, atol=1e-5)
+
+
+def test_several_outputs_are_auxiliary():
+    module = Does(lambda m, x: (m.a(x.flatten(1)), m.b(x.mean((2, 3)))))
+    module.a, module.b = nn.Linear(256, 3), nn.Linear(4, 3)
+    graph, store = converted(module)
+    x = torch.randn(2, *IMAGE)
+    for got, expected in zip(run_all(graph, store, x), module(x), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_forward_may_have_further_arguments_with_defaults():
+    class Masked(nn.Module):
+        def forward(self, x, mask=None, factor=2.0):
+            return x * factor if mask is None else x * mask
+
+    check(Masked())
+
+
+def _refused(module, shape=IMAGE):
+    with pytest.raises(UserInputError) as caught:
+        convert(module, shape)
+    return str(caught.value)
+
+
+def test_all_calls_that_cannot_be_converted_are_listed_with_their_lines():
+    module = Does(lambda m, x: torch.fft.rfft(m.up(m.a(x))).abs() + torch.erfinv(x))
+    module.a, module.up = (
+        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
+        nn.Bilinear(1, 1, 1),
+    )
+    module.function = lambda m, x: m.a(x) + torch.erfinv(x) + torch.cumsum(x, 1) + torch.logit(x)
+    message = _refused(module)
+    assert "4 calls cannot be converted" in message
+    for part in ("padding_mode='reflect'", "erfinv", "cumsum", "logit", "test_torch_modules.py:"):
+        assert part in message, message
+
+
+def test_the_nearest_known_calls_are_named():
+    assert "'nn.LayerNorm'" in _refused(Does(lambda m, x: m.n(x), n=nn.InstanceNorm2d(4)))
+    assert "'nn.Conv2d'" in _refused(nn.Conv3d(1, 1, 1), (1, 4, 4, 4))
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda m, x: x if x.sum() > 0 else -x, "values of its data"),
+        (lambda m, x: x * x.mean().item(), "item"),
+        (lambda m, x: x.reshape(-1, 8), "batch"),
+        (lambda m, x: x.mean(), "batch"),
+        (lambda m, x: x * x.shape[0], "batch"),
+        (lambda m, x: x.softmax(0), "batch"),
+        (lambda m, x: x @ torch.ones(3, 3), "matmul of N×4×8×8 and 3×3"),
+        (lambda m, x: m.missing(x), "missing"),
+        (lambda m, x: x[[0, 1]], "numbers and slices"),
+    ],
+)
+def test_what_depends_on_data_or_batch_is_refused_with_its_line(function, words):
+    message = _refused(Does(function))
+    assert words in message
+    assert "test_torch_modules.py:" in message
+
+
+def test_weights_of_another_architecture_are_refused():
+    graph = convert(nn.Conv2d(4, 6, 3), IMAGE).graph
+    with pytest.raises(UserInputError, match="no value for"):
+        weights_of(nn.Conv2d(4, 7, 3), graph)
