@@ -72,7 +72,7 @@ def test_the_space_has_the_papers_thirteen_ops_and_two_combinations():
     ],
 )
 def test_counts_of_nasnet_a(name, trainable, with_statistics):
-    """The mobile and the large network have these counts in the public ports of the code."""
+    """Keras' ports of the mobile and the large network count the same, trainable and in all."""
     graph = published(name)
     assert params(graph) == trainable
     values = graph.inference().weight_specs().values()
