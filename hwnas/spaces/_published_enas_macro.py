@@ -46,8 +46,8 @@ _SETTINGS = {"form": "final", "layers": 24, "channels": 96, "dropout": 0.5}
 _DIFFERENCE = (
     "Table 1 states 21.3 M (and 38.0 M with more channels) for a network that the paper draws and "
     "nobody printed; the arc in the script, with the script's 24 layers of 96, 192 and 384 "
-    "channels, has {count} {reading}. No width makes the two fit: projections of skips and 1×1 "
-    "convolutions alone are 12.7 M, the ops themselves {ops}."
+    "channels, has {count} {reading}: projections of skips and 1×1 convolutions 12.7 M, the ops "
+    "themselves {ops}."
 )
 
 

@@ -2,6 +2,7 @@ from hwnas.graph import OPS
 from hwnas.graph.ops.mixed_op import Candidate
 from hwnas.graph.ops.pool import MaxPool
 from hwnas.graph.ops.sep_conv import SepConv
+from hwnas.graph.ops.tree_cell import NAS_CELL
 from hwnas.testing.ops import OpSuite
 
 IMAGE = (4, 6, 6)
@@ -9,6 +10,16 @@ ODD = (4, 7, 5)
 ACTIVATIONS = (
     "relu", "relu6", "sigmoid", "tanh", "swish", "hard_sigmoid", "hard_swish", "gelu",
 )  # fmt: skip
+
+
+TREE = {
+    "combine": ("add", "elem_mult", "elem_mult"),
+    "activations": ("tanh", "relu", "sigmoid"),
+    "inject_at": 0,
+    "inject_combine": "add",
+    "inject_activation": "relu",
+    "cell_at": 1,
+}
 
 
 class TestConv(OpSuite):
@@ -211,6 +222,39 @@ class TestSequences(OpSuite):
     )
 
 
+class TestRanged(OpSuite):
+    cases = (
+        ("ranged_conv", {"channels": 5, "outputs": (1, 3), "kernel": 3}, [(4, 6, 5)]),
+        ("ranged_conv", {"channels": 5, "outputs": (0, 5)}, [(4, 6, 5)]),
+        (
+            "ranged_conv",
+            {"channels": 3, "outputs": (0, 3), "in_channels": 9, "inputs": ((1, 1), (4, 3))},
+            [(4, 6, 5)],
+        ),
+        ("ranged_batch_norm", {"channels": 7, "first": 2}, [(4, 6, 5)]),
+    )
+
+
+class TestPadTo(OpSuite):
+    cases = (
+        ("pad_to", {"size": (7, 6)}, [(2, 4, 5)]),
+        ("pad_to", {"size": (4, 9)}, [(2, 4, 5)]),
+        ("pad_to", {"size": (4, 5)}, [(2, 4, 5)]),
+    )
+
+
+class TestTreeCell(OpSuite):
+    cases = (
+        ("tree_cell", {"hidden": 3, **TREE}, [(4, 5)]),
+        ("tree_cell", {"hidden": 2, **NAS_CELL}, [(3, 3)]),
+        ("tree_cell", {"hidden": 3, **TREE, "cell_at": 2, "inject_at": 2}, [(2, 3)]),
+        ("feature_range", {"first": 1, "count": 2}, [(4, 5)]),
+        ("feature_range", {"first": 0, "count": 3}, [(3,)]),
+        ("final_state", {}, [(4, 5)]),
+    )
+
+
 def test_every_op_of_the_toolkit_is_tested_here() -> None:
     tested = {case[0] for suite in OpSuite.__subclasses__() for case in suite.cases}
-    assert set(OPS.names()) - {"input"} <= tested
+    # An embedding takes tokens, not vectors: tests/graph/test_tree_cell.py.
+    assert set(OPS.names()) - {"input", "embedding"} <= tested

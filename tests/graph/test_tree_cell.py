@@ -3,12 +3,13 @@ import pytest
 import torch
 
 from hwnas.errors import ShapeError
+from hwnas.export.onnx import to_onnx
+from hwnas.export.verify import parity
 from hwnas.graph import EVAL, GraphBuilder
 from hwnas.graph.counts import params
 from hwnas.graph.ops.tree_cell import NAS_CELL, TreeCell
 from hwnas.supernet.run import run, run_all
 from hwnas.supernet.weights import WeightStore
-from hwnas.testing.ops import OpSuite
 
 TWO = {
     "combine": ("add", "elem_mult", "elem_mult"),
@@ -18,16 +19,6 @@ TWO = {
     "inject_activation": "relu",
     "cell_at": 1,
 }
-
-
-class TestTreeCell(OpSuite):
-    cases = (
-        ("tree_cell", {"hidden": 3, **TWO}, [(4, 5)]),
-        ("tree_cell", {"hidden": 2, **NAS_CELL}, [(3, 3)]),
-        ("tree_cell", {"hidden": 3, **TWO, "cell_at": 2, "inject_at": 2}, [(2, 3)]),
-        ("feature_range", {"first": 1, "count": 2}, [(4, 5)]),
-        ("feature_range", {"first": 0, "count": 3}, [(3,)]),
-    )
 
 
 def sigmoid(x):
@@ -131,3 +122,22 @@ def test_an_impossible_cell_is_refused(wrong):
 def test_a_state_of_another_size_is_refused():
     with pytest.raises(ShapeError, match="h and c"):
         TreeCell(hidden=3, **TWO).shape([(4, 5), (3,)])
+
+
+def test_an_embedding_is_the_rows_of_its_tokens():
+    """In PyTorch, and in ONNX Runtime; only the rows that were looked up get a gradient."""
+    g = GraphBuilder((4,), dtype="int64")
+    graph = g.finish(g.embedding(g.input, vocabulary=5, width=3, weights="embedding"))
+    store, tokens = WeightStore(0), torch.tensor([[1, 3, 3, 0], [0, 1, 1, 1]])
+    weight = store.trainable(graph)["embedding/weight"]
+    found = run(graph, store, tokens)
+    torch.testing.assert_close(found, weight[tokens])
+    assert params(graph) == 5 * 3
+    found.sum().backward()
+    assert weight.grad[:, 0].tolist() == [2.0, 4.0, 0.0, 2.0, 0.0]
+    weights = {name: value.numpy() for name, value in store.state().items()}
+
+    def reference(x):
+        return run(graph, store, torch.from_numpy(x)).detach().numpy()
+
+    assert parity(to_onnx(graph, weights), reference, tokens.numpy()).holds

@@ -12,7 +12,6 @@ from hwnas.graph.counts import params
 from hwnas.spaces.enas_macro import OPS, EnasMacro
 from hwnas.supernet.run import run
 from hwnas.supernet.weights import WeightStore
-from hwnas.testing.ops import OpSuite
 from hwnas.testing.spaces import SpaceSuite
 
 
@@ -38,19 +37,6 @@ class TestByChannels(SpaceSuite):
         lambda: space(layers=3, channels=2, ops=OPS[1:3], whole_channels=False)
     )
     make_exported = staticmethod(lambda: space(layers=3, channels=4, whole_channels=False))
-
-
-class TestRanged(OpSuite):
-    cases = (
-        ("ranged_conv", {"channels": 5, "outputs": (1, 3), "kernel": 3}, [(4, 6, 5)]),
-        ("ranged_conv", {"channels": 5, "outputs": (0, 5)}, [(4, 6, 5)]),
-        (
-            "ranged_conv",
-            {"channels": 3, "outputs": (0, 3), "in_channels": 9, "inputs": ((1, 1), (4, 3))},
-            [(4, 6, 5)],
-        ),
-        ("ranged_batch_norm", {"channels": 7, "first": 2}, [(4, 6, 5)]),
-    )
 
 
 @pytest.mark.parametrize("layers", [3, 4, 12])

@@ -13,7 +13,6 @@ from hwnas.graph.ops.pad_to import PadTo
 from hwnas.spaces.zoph_cnn import ZophCnn, join, published_depth
 from hwnas.supernet.run import run
 from hwnas.supernet.weights import WeightStore
-from hwnas.testing.ops import OpSuite
 from hwnas.testing.spaces import SpaceSuite
 
 STRIDED = {"strides": (1, 2, 3), "filters": (2, 3), "min_depth": 2, "max_depth": 6}
@@ -41,14 +40,6 @@ class TestStrided(SpaceSuite):
         )
     )
     make_exported = staticmethod(lambda: space(**STRIDED, pool_after=(1,)))
-
-
-class TestPadTo(OpSuite):
-    cases = (
-        ("pad_to", {"size": (7, 6)}, [(2, 4, 5)]),
-        ("pad_to", {"size": (4, 9)}, [(2, 4, 5)]),
-        ("pad_to", {"size": (4, 5)}, [(2, 4, 5)]),
-    )
 
 
 def test_an_image_that_is_too_large_is_refused():

@@ -275,8 +275,8 @@ class FinalState(Primitive):
         return inputs[0][:, -1]
 
     def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
-        """Write a Gather."""
+        """Write a Gather and a Flatten."""
         import numpy as np
 
-        last = writer.constant("last", np.array(writer.input_shapes[0][0] - 1, np.int64))
-        return writer.emit("Gather", [inputs[0], last], axis=1)
+        last = writer.constant("last", np.array([writer.input_shapes[0][0] - 1], np.int64))
+        return writer.emit("Flatten", [writer.emit("Gather", [inputs[0], last], axis=1)], axis=1)
