@@ -6,11 +6,11 @@ Differences, all of them:
 - Which repeat a query returns is drawn by a generator of the object, seeded with `seed`. The
   published package seeds and uses Python's global one, so that two objects disturb each other and
   everything else; with the same seed both draw the same repeats.
-- A cell with too many vertices is an `OutOfDomainError`, as documented there (its own code raises
-  a TypeError if that error's message is needed with a module in place of the configuration).
+- A cell with too many vertices is an `OutOfDomainError`, as documented there (some versions of its
+  code fail with a TypeError instead).
 - A cell that is in the space but not in the file is a KeyError in both; the message says so here.
 - `config` has the keys of the published configuration; changing them changes the checks only.
-- There is no `evaluate`: it trained with TensorFlow on a TPU. Use the space `nasbench101` with the
+- `evaluate` refuses: it trained with TensorFlow on a TPU. Use the space `nasbench101` with the
   recipe `nasbench101_train`.
 """
 
