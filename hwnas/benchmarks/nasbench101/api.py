@@ -6,30 +6,29 @@ Differences, all of them:
 - Which repeat a query returns is drawn by a generator of the object, seeded with `seed`. The
   published package seeds and uses Python's global one, so that two objects disturb each other and
   everything else; with the same seed both draw the same repeats.
-- A cell with too many vertices is an `OutOfDomainError`, as documented there (its own code raises
-  a TypeError if that error's message is needed with a module in place of the configuration).
+- A cell with too many vertices is an `OutOfDomainError`, as documented there (some versions of its
+  code fail with a TypeError instead).
 - A cell that is in the space but not in the file is a KeyError in both; the message says so here.
 - `config` has the keys of the published configuration; changing them changes the checks only.
-- There is no `evaluate`: it trained with TensorFlow on a TPU. Use the space `nasbench101` with the
+- `evaluate` refuses: it trained with TensorFlow on a TPU. Use the space `nasbench101` with the
   recipe `nasbench101_train`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, KeysView, Mapping
+from collections.abc import Callable, Iterator, KeysView, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hwnas.benchmarks.nasbench101.records import Records
 from hwnas.benchmarks.nasbench101.spec import ModelSpec
-from hwnas.benchmarks.nasbench101.store import METRICS, Finder, open_store
+from hwnas.benchmarks.nasbench101.store import open_store
 from hwnas.errors import HwnasError
 from hwnas.spaces._nasbench101_cell import INPUT, OPS, OUTPUT
 
 __all__ = ["ModelSpec", "NASBench", "OutOfDomainError"]
-
-_HALFWAY, _FINAL = slice(0, 4), slice(4, 8)
 
 
 class OutOfDomainError(Exception):
@@ -77,6 +76,7 @@ class NASBench:
             ``~/.cache/hwnas`` where that cannot be written.
 
     Attributes:
+        dataset_file: As given.
         config: The published configuration.
         valid_epochs: Lengths of training that can be asked for.
         training_time_spent: Seconds of training that the queries stand for.
@@ -95,16 +95,18 @@ class NASBench:
         seed: int | None = None,
         cache: str | PathLike[str] | None = None,
     ) -> None:
+        self.dataset_file = Path(dataset_file)
         self.config = published_config()
         self._random = random.Random(seed)
-        contents = open_store(Path(dataset_file), None if cache is None else Path(cache))
-        self._contents = contents
-        self._finder = Finder(contents)
+        contents = open_store(self.dataset_file, None if cache is None else Path(cache))
+        self._records = Records(contents)
         self._places = {epochs: i for i, epochs in enumerate(contents.epochs)}
         self.valid_epochs = set(contents.epochs)
-        self.fixed_statistics: Mapping[str, dict[str, Any]] = _Statistics(self, self._fixed)
+        self.fixed_statistics: Mapping[str, dict[str, Any]] = _Statistics(
+            self._records, self._records.fixed
+        )
         self.computed_statistics: Mapping[str, dict[int, list[dict[str, float]]]] = _Statistics(
-            self, self._computed
+            self._records, self._records.computed
         )
         self.history: dict[str, Any] = {}
         self.training_time_spent = 0.0
@@ -132,11 +134,11 @@ class NASBench:
         place = self._places.get(epochs)
         if place is None:
             raise OutOfDomainError(f"invalid number of epochs, must be one of {self.valid_epochs}")
+        records = self._records
         index = self._index_of(model_spec)
-        data = self._fixed(index)
-        repeat = self._draw(int(self._contents.repeats[index, place]))
-        values = self._contents.metrics[index, place, repeat]
-        time, train, valid, test = values[_HALFWAY if stop_halfway else _FINAL].tolist()
+        data = records.fixed(index)
+        repeat = records.draw(index, place, self._random)
+        time, train, valid, test = records.measured(index, place, repeat, halfway=stop_halfway)
         data["training_time"] = time
         data["train_accuracy"] = train
         data["validation_accuracy"] = valid
@@ -198,8 +200,8 @@ class NASBench:
         Raises:
             KeyError: The cell is not in the file.
         """
-        index = self._finder.find(module_hash)
-        return self._fixed(index), self._computed(index)
+        index = self._records.find(module_hash)
+        return self._records.fixed(index), self._records.computed(index)
 
     def get_metrics_from_spec(
         self, model_spec: ModelSpec
@@ -211,11 +213,25 @@ class NASBench:
             KeyError: The cell is not in the file.
         """
         index = self._index_of(model_spec)
-        return self._fixed(index), self._computed(index)
+        return self._records.fixed(index), self._records.computed(index)
 
     def _index_of(self, model_spec: ModelSpec) -> int:
-        self._check_spec(model_spec)
-        return self._finder.find(model_spec.hash_spec(self.config["available_ops"]))
+        """Return the index of a cell; the checks of `_check_spec` in their quickest form."""
+        ops, config = model_spec.ops, self.config
+        if (
+            ops is None
+            or len(ops) > config["module_vertices"]
+            or model_spec.edges > config["max_edges"]
+            or ops[0] != INPUT
+            or ops[-1] != OUTPUT
+        ):
+            self._check_spec(model_spec)
+        try:
+            module_hash = model_spec.hash_spec(config["available_ops"])
+        except ValueError:
+            self._check_spec(model_spec)
+            raise
+        return self._records.find(module_hash)
 
     def _hash_spec(self, model_spec: ModelSpec) -> str:
         return model_spec.hash_spec(self.config["available_ops"])
@@ -242,51 +258,23 @@ class NASBench:
         if ops[-1] != OUTPUT:
             raise OutOfDomainError("last operation should be 'output'")
         available = config["available_ops"]
-        for op in ops[1:-1]:
-            if op not in available:
-                raise OutOfDomainError(f"unsupported op {op} (available ops = {available})")
-
-    def _draw(self, repeats: int) -> int:
-        """Draw a number below `repeats`, as `random.randint` does."""
-        if not repeats:
-            raise KeyError("the file has no training of that length for this cell")
-        bits = repeats.bit_length()
-        while (found := self._random.getrandbits(bits)) >= repeats:
-            pass
-        return found
-
-    def _fixed(self, index: int) -> dict[str, Any]:
-        contents, names = self._contents, self._contents.names
-        count = int(contents.vertices[index])
-        return {
-            "module_adjacency": contents.adjacency[index, :count, :count].copy(),
-            "module_operations": [names[i] for i in contents.operations[index, :count].tolist()],
-            "trainable_parameters": int(contents.parameters[index]),
-        }
-
-    def _computed(self, index: int) -> dict[int, list[dict[str, float]]]:
-        counts = self._contents.repeats[index].tolist()
-        metrics = self._contents.metrics[index].tolist()
-        return {
-            epochs: [dict(zip(METRICS, each, strict=True)) for each in metrics[i][: counts[i]]]
-            for epochs, i in self._places.items()
-            if counts[i]
-        }
+        if not set(available).issuperset(ops[1:-1]):
+            unknown = next(op for op in ops[1:-1] if op not in available)
+            raise OutOfDomainError(f"unsupported op {unknown} (available ops = {available})")
 
 
 class _Statistics(Mapping[str, Any]):
     """A view by hash, for scripts that read the published attributes."""
 
-    def __init__(self, benchmark: NASBench, get: Any) -> None:
-        self._benchmark = benchmark
+    def __init__(self, records: Records, get: Callable[[int], Any]) -> None:
+        self._records = records
         self._get = get
 
     def __getitem__(self, module_hash: str) -> Any:
-        return self._get(self._benchmark._finder.find(module_hash))
+        return self._get(self._records.find(module_hash))
 
     def __len__(self) -> int:
-        return len(self._benchmark._contents.hashes)
+        return len(self._records)
 
     def __iter__(self) -> Iterator[str]:
-        for digest in self._benchmark._contents.hashes:
-            yield digest.tobytes().hex()
+        return self._records.hashes()

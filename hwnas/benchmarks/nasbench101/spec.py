@@ -36,7 +36,7 @@ class ModelSpec:
         original_ops: The labels that were given.
         matrix: The pruned matrix; None where the output cannot be reached.
         ops: The pruned labels; None likewise.
-        valid_spec: Whether the output can be reached.
+        edges: Number of edges after pruning; 0 for an invalid cell.
         data_format: As given.
 
     Raises:
@@ -64,11 +64,6 @@ class ModelSpec:
     def valid_spec(self) -> bool:
         """Whether a path leads from the input to the output."""
         return self.matrix is not None
-
-    @property
-    def edges(self) -> int:
-        """The number of edges after pruning; 0 for an invalid cell."""
-        return self._edges.bit_count()
 
     @property
     def edge_bits(self) -> int:
@@ -127,7 +122,7 @@ class ModelSpec:
         count = len(rows)
         successors = [sum(1 << y for y in range(count) if row[y]) for row in rows]
         kept = Reach.of(successors).kept
-        self._edges = 0
+        self._edges = self.edges = 0
         if not kept:
             return
         self.matrix = self.original_matrix[np.ix_(kept, kept)]
@@ -137,6 +132,7 @@ class ModelSpec:
             base = place * (place - 1) // 2
             for from_place, x in enumerate(kept[:place]):
                 self._edges |= (successors[x] >> y & 1) << (base + from_place)
+        self.edges = self._edges.bit_count()
 
 
 def reference_hash(matrix: Any, labels: Sequence[int]) -> str:

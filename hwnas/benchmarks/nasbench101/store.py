@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import struct
 import tempfile
 from array import array
 from collections.abc import Iterable, Sequence
@@ -28,7 +29,21 @@ METRICS = tuple(
     for point in ("halfway", "final")
     for name in ("training_time", "train_accuracy", "validation_accuracy", "test_accuracy")
 )
-_BUCKET_DIGITS = 5  # hexadecimal digits of a hash that choose its bucket
+BUCKET_DIGITS = 5  # hexadecimal digits of a hash that choose its bucket
+
+
+#: One cell: what a query needs lies together, in two cache lines.
+ENTRY = np.dtype(
+    [
+        ("hash", "V16"),
+        ("parameters", "<i8"),
+        ("vertices", "u1"),
+        ("operations", "V8"),  # indices of labels
+        ("adjacency", "V64"),  # 8 * 8 entries
+        ("padding", "V31"),
+    ]
+)
+UNPACK = struct.Struct("<16sqB8s64s31x").unpack_from
 
 
 @dataclass(frozen=True)
@@ -36,36 +51,25 @@ class Contents:
     """All of a benchmark in arrays, N cells, E lengths of training, at most R repeats.
 
     Attributes:
-        hashes: `[N, 16]`, in the order of the source.
-        vertices: `[N]`.
-        adjacency: `[N, 8, 8]`.
-        operations: `[N, 8]`, indices into `names`.
-        parameters: `[N]`.
+        entries: The cells, sorted by hash, `[N]` of `ENTRY`.
+        buckets: Where in `entries` the hashes with the same first digits start, `[16^5 + 1]`.
+        source_order: Indices into `entries` in the order of the source, `[N]`.
         repeats: How many trainings of each length there are, `[N, E]`.
         metrics: `[N, E, R, 8]` in the order of `METRICS`; NaN where there is no repeat.
-        order: `[N]`: indices of the cells, sorted by hash.
-        buckets: `[16^5 + 1]`: where in `order` the hashes with the same first digits start.
         names: Labels of vertices.
         epochs: Lengths of training, ascending.
     """
 
-    hashes: NDArray[np.uint8]
-    vertices: NDArray[np.uint8]
-    adjacency: NDArray[np.int8]
-    operations: NDArray[np.uint8]
-    parameters: NDArray[np.int64]
+    entries: NDArray[np.void]
+    buckets: NDArray[np.uint32]
+    source_order: NDArray[np.uint32]
     repeats: NDArray[np.uint8]
     metrics: NDArray[np.float64]
-    order: NDArray[np.uint32]
-    buckets: NDArray[np.uint32]
     names: tuple[str, ...]
     epochs: tuple[int, ...]
 
 
-_ARRAYS = (
-    "hashes", "vertices", "adjacency", "operations", "parameters", "repeats", "metrics", "order",
-    "buckets",
-)  # fmt: skip
+_ARRAYS = ("entries", "buckets", "source_order", "repeats", "metrics")
 
 
 def open_store(source: Path, cache: Path | None = None) -> Contents:
@@ -150,9 +154,9 @@ class _Gathered:
                 f"the cell {row.module_hash} has {count} labels and a matrix of "
                 f"{len(row.adjacency)} entries; cells of up to {ROOM} vertices can be read"
             )
+        indices = bytes(self.names.setdefault(label, len(self.names)) for label in labels)
         lines = [row.adjacency[count * x : count * x + count] for x in range(count)]
         text = "".join(line.ljust(ROOM, "0") for line in lines).ljust(ROOM * ROOM, "0")
-        indices = bytes(self.names.setdefault(label, len(self.names)) for label in labels)
         digits = text.encode().translate(bytes.maketrans(b"01", b"\x00\x01"))
         return count, digits, indices.ljust(ROOM, b"\x00")
 
@@ -161,25 +165,29 @@ class _Gathered:
             raise UserInputError("the file has no rows", "get it again")
         digests = np.frombuffer(bytes.fromhex("".join(self.places)), np.uint8).reshape(-1, 16)
         count = len(digests)
+        order = np.lexsort(digests.view(">u8").T[::-1])
+        entries = np.zeros(count, ENTRY)
+        entries["hash"] = digests.view("V16")[order, 0]
+        entries["parameters"] = np.frombuffer(self.parameters, np.int64)[order]
+        entries["vertices"] = np.frombuffer(self.vertices, np.uint8)[order]
+        entries["operations"] = np.frombuffer(self.operations, "V8")[order]
+        entries["adjacency"] = np.frombuffer(self.adjacency, "V64")[order]
+        place = np.empty(count, np.uint32)  # of each cell in `entries`
+        place[order] = np.arange(count, dtype=np.uint32)
         epochs = np.frombuffer(self.epochs, np.uint32)
         lengths = np.unique(epochs)
         repeats, metrics = _arrange(
-            np.frombuffer(self.cells, np.uint32),
+            place[np.frombuffer(self.cells, np.uint32)],
             np.searchsorted(lengths, epochs),
             np.frombuffer(self.values, np.float64).reshape(-1, len(METRICS)),
             (count, len(lengths)),
         )
-        order, buckets = _index(digests)
         return Contents(
-            digests,
-            np.frombuffer(self.vertices, np.uint8),
-            np.frombuffer(self.adjacency, np.int8).reshape(count, ROOM, ROOM),
-            np.frombuffer(self.operations, np.uint8).reshape(count, ROOM),
-            np.frombuffer(self.parameters, np.int64),
+            entries,
+            _buckets(digests[order]),
+            place,
             repeats,
             metrics,
-            order,
-            buckets,
             tuple(self.names),
             tuple(lengths.tolist()),
         )
@@ -203,48 +211,10 @@ def _arrange(
     return counts.reshape(shape).astype(np.uint8), metrics.reshape(*shape, most, -1)
 
 
-def _index(digests: NDArray[np.uint8]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Return the order of the hashes, and where each bucket of first digits starts in it."""
-    high = np.ascontiguousarray(digests).view(">u8")[:, 0].astype(np.uint64)
-    order = np.argsort(high, kind="stable").astype(np.uint32)
-    first = high[order] >> np.uint64(64 - 4 * _BUCKET_DIGITS)
-    limits = np.arange(16**_BUCKET_DIGITS + 1, dtype=np.uint64)
-    return order, np.searchsorted(first, limits).astype(np.uint32)
-
-
-class Finder:
-    """Finds the index of a cell by its hash.
-
-    Memory views are read one entry at a time several times faster than arrays.
-    """
-
-    def __init__(self, contents: Contents) -> None:
-        self._buckets = _flat(contents.buckets)
-        self._order = _flat(contents.order)
-        self._hashes = _flat(contents.hashes)
-
-    def find(self, module_hash: str) -> int:
-        """Return the index.
-
-        Raises:
-            KeyError: No cell has that hash.
-        """
-        try:
-            digest = bytes.fromhex(module_hash)
-            bucket = int(module_hash[:_BUCKET_DIGITS], 16)
-        except (ValueError, TypeError):
-            raise KeyError(module_hash) from None
-        hashes, order = self._hashes, self._order
-        for place in range(self._buckets[bucket], self._buckets[bucket + 1]):
-            index = order[place]
-            if hashes[16 * index : 16 * index + 16] == digest:
-                return index
-        raise KeyError(module_hash)
-
-
-def _flat(values: NDArray[Any]) -> memoryview:
-    """Return a flat view; a list is never made of it."""
-    return memoryview(np.asarray(values).reshape(-1))  # type: ignore[arg-type]
+def _buckets(digests: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return where each bucket of first digits starts among sorted digests."""
+    first = digests[:, :4].copy().view(">u4")[:, 0].astype(np.uint32) >> (32 - 4 * BUCKET_DIGITS)
+    return np.searchsorted(first, np.arange(16**BUCKET_DIGITS + 1)).astype(np.uint32)
 
 
 def _default_folder(source: Path) -> Path:

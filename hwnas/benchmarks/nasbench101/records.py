@@ -1,0 +1,140 @@
+"""Reading one cell of the mapped arrays, in as few steps as Python allows.
+
+Memory views and `struct` read single entries several times faster than arrays do.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwnas.benchmarks.nasbench101.store import (
+    BUCKET_DIGITS,
+    ENTRY,
+    METRICS,
+    ROOM,
+    UNPACK,
+    Contents,
+)
+
+_FOUR = struct.Struct("<4d").unpack_from
+_DOUBLE = 8
+_ENTRY = ENTRY.itemsize
+_WORD = struct.Struct(">I").unpack_from
+_SHIFT = 32 - 4 * BUCKET_DIGITS
+_HALF = len(METRICS) // 2
+
+
+class Records:
+    """The cells of a benchmark by hash.
+
+    Args:
+        contents: The mapped arrays.
+    """
+
+    def __init__(self, contents: Contents) -> None:
+        self.contents = contents
+        self._entries = _bytes(contents.entries)
+        self._buckets = memoryview(np.asarray(contents.buckets))  # type: ignore[arg-type]
+        self._metrics = _bytes(contents.metrics)
+        self._repeats = _bytes(contents.repeats)
+        self._lengths, self._most = contents.metrics.shape[1:3]
+        self._labels: dict[bytes, list[str]] = {}
+        self._matrices: list[dict[bytes, NDArray[np.int8]]] = [{} for _ in range(ROOM + 1)]
+
+    def __len__(self) -> int:
+        """Return the number of cells."""
+        return len(self.contents.entries)
+
+    def hashes(self) -> Iterator[str]:
+        """Yield all hashes, in the order of the source."""
+        digests = self.contents.entries["hash"]
+        for index in self.contents.source_order:
+            yield digests[index].tobytes().hex()
+
+    def find(self, module_hash: str) -> int:
+        """Return the index of a cell.
+
+        Raises:
+            KeyError: No cell has that hash.
+        """
+        try:
+            digest = bytes.fromhex(module_hash)
+            bucket = _WORD(digest)[0] >> _SHIFT
+        except (ValueError, TypeError, struct.error):
+            raise KeyError(module_hash) from None
+        entries, buckets = self._entries, self._buckets
+        at: int
+        at, end = buckets[bucket] * _ENTRY, buckets[bucket + 1] * _ENTRY
+        while at < end:
+            if entries[at : at + 16] == digest:
+                return at // _ENTRY
+            at += _ENTRY
+        raise KeyError(f"the cell {module_hash} is not in the file")
+
+    def fixed(self, index: int) -> dict[str, Any]:
+        """Return what does not depend on a training; the caller may change it."""
+        _, parameters, count, labels, entries = UNPACK(self._entries, index * _ENTRY)
+        try:
+            operations, matrix = self._labels[labels], self._matrices[count][entries]
+        except KeyError:
+            operations, matrix = self._labels_of(labels), self._matrix_of(entries, count)
+        return {
+            "module_adjacency": matrix.copy(),
+            "module_operations": operations[:count],
+            "trainable_parameters": parameters,
+        }
+
+    def _labels_of(self, labels: bytes) -> list[str]:
+        """Return and keep the names of some labels: there are a few hundred different ones."""
+        return self._labels.setdefault(labels, [self.contents.names[i] for i in labels])
+
+    def _matrix_of(self, entries: bytes, count: int) -> NDArray[np.int8]:
+        """Return and keep a matrix: there are a few thousand different ones."""
+        matrix = np.frombuffer(entries, np.int8).reshape(ROOM, ROOM)[:count, :count].copy()
+        return self._matrices[count].setdefault(entries, matrix)
+
+    def draw(self, index: int, length: int, generator: random.Random) -> int:
+        """Draw one of a cell's repeats, as `random.randint` does.
+
+        Raises:
+            KeyError: The cell was not trained for that length.
+        """
+        repeats = self._repeats[index * self._lengths + length]
+        if not repeats:
+            raise KeyError("the file has no training of that length for this cell")
+        bits = repeats.bit_length()
+        while (found := generator.getrandbits(bits)) >= repeats:
+            pass
+        return found
+
+    def measured(
+        self, index: int, length: int, repeat: int, *, halfway: bool
+    ) -> tuple[float, float, float, float]:
+        """Return time and training, validation and test accuracy of one training."""
+        row = (index * self._lengths + length) * self._most + repeat
+        at = row * len(METRICS) + (0 if halfway else _HALF)
+        return _FOUR(self._metrics, at * _DOUBLE)
+
+    def computed(self, index: int) -> dict[int, list[dict[str, float]]]:
+        """Return all repeats by epochs."""
+        contents = self.contents
+        counts: NDArray[np.uint8] = contents.repeats[index]
+        metrics = contents.metrics[index]
+        return {
+            epochs: [
+                dict(zip(METRICS, each, strict=True)) for each in metrics[i, : counts[i]].tolist()
+            ]
+            for i, epochs in enumerate(contents.epochs)
+            if counts[i]
+        }
+
+
+def _bytes(values: NDArray[Any]) -> memoryview:
+    """Return the bytes of an array; nothing is copied."""
+    return memoryview(np.ascontiguousarray(values).view(np.uint8).reshape(-1))  # type: ignore[arg-type]
