@@ -47,6 +47,11 @@ def test_the_size_of_a_large_conditional_space_is_estimated(monkeypatch):
     assert 0.9 * exact < space_for("Small", widths=20).size() < 1.1 * exact
 
 
+def test_two_processes_would_make_the_same_graph():
+    architecture = Architecture(ANSWERS)
+    assert space_for("Small").graph(architecture) == space_for("Small").graph(architecture)
+
+
 def test_weights_are_named_after_path_option_and_shape():
     names = set(space_for("Small").graph(Architecture(ANSWERS)).weight_specs())
     assert names == {
