@@ -75,7 +75,10 @@ class ModuleSpace(SearchSpace):
         dtype = "float32" if len(self.input_shape) > 1 else "int64"
         graph = convert(module, self.input_shape, dtype).graph
         shape = graph.nodes[graph.outputs[0]].shape
-        if shape != (self.classes,):
+        expected: list[Shape] = [(self.classes,)]
+        if dtype == "int64":  # a language model answers for each token
+            expected.append((*self.input_shape, self.classes))
+        if shape not in expected:
             raise ShapeError(
                 f"{self.config.model} returns [N, {', '.join(map(str, shape))}], the data has "
                 f"{self.classes} classes",

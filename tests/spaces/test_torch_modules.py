@@ -14,6 +14,7 @@ from hwnas.export.onnx import to_onnx
 from hwnas.export.verify import parity
 from hwnas.graph import EVAL, TRAIN, Graph
 from hwnas.graph.counts import macs, params
+from hwnas.spaces.torch_modules import converting
 from hwnas.spaces.torch_modules.convert import convert, weights_of
 from hwnas.supernet.run import run, run_all
 from hwnas.supernet.weights import WeightStore
@@ -320,6 +321,62 @@ def test_training_updates_running_statistics_as_the_module_does():
     names = weights_of(module, graph)
     for name, value in names.items():
         torch.testing.assert_close(store[name].detach(), value, rtol=1e-4, atol=1e-5)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """As ConvNeXt has it."""
+
+    def forward(self, x):
+        x = x.permute(0, 2, 3, 1)
+        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
+class Wide(nn.Conv2d):
+    """Inherits what it computes."""
+
+
+@pytest.mark.parametrize("module", [LayerNorm2d(4, eps=1e-6), Wide(4, 6, 3)])
+def test_a_class_that_inherits_from_a_module_is_converted(module):
+    check(module)
+
+
+def test_tokens_are_embedded():
+    module = shaken(Does(lambda m, x: m.head(m.table(x) + m.code), table=nn.Embedding(9, 6)))
+    module.head = nn.Linear(6, 9)
+    module.register_buffer("code", torch.linspace(0, 1, 6))
+    graph = convert(copy.deepcopy(module), (5,), "int64").graph
+    store = WeightStore(0)
+    store.load(weights_of(module, graph))
+    x = torch.randint(0, 9, (2, 5))
+    torch.testing.assert_close(run(graph, store, x), module(x), rtol=1e-5, atol=1e-5)
+
+
+class Doubles(nn.Module):
+    """Only its own converter knows what this computes."""
+
+    def forward(self, x):
+        return torch.logit(x)
+
+
+def test_a_converter_may_be_added_for_functions_and_own_modules(monkeypatch):
+    monkeypatch.setattr(converting, "_CONVERTERS", dict(converting.converters()))
+
+    @converting.converts("square")
+    def square(call):
+        x = call.tensor()
+        return converting.Traced(call.g.multiply(x.value, x.value), x.batch)
+
+    @converting.converts(Doubles)
+    def doubles(call):
+        assert isinstance(call.module, Doubles)
+        x = call.tensor()
+        return converting.Traced(call.g.scale(x.value, factor=2.0), x.batch)
+
+    check(Does(lambda m, x: torch.square(x) + x.square()))
+    graph = convert(Doubles(), IMAGE).graph
+    x = torch.randn(2, *IMAGE)
+    torch.testing.assert_close(run(graph, WeightStore(0), x), 2 * x)
 
 
 def test_several_outputs_are_auxiliary():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import HwnasError, UserInputError, nearest
 from hwnas.graph import Graph, GraphBuilder, Shape
+from hwnas.graph.ops.input import Input
 from hwnas.spaces.torch_modules.choices import OPTIONS
 from hwnas.spaces.torch_modules.converting import (
     Call,
@@ -88,7 +89,9 @@ def weights_of(module: nn.Module, graph: Graph) -> dict[str, Tensor]:
     """
     import copy
 
-    sources = convert(copy.deepcopy(module), graph.input_shape).sources
+    op = graph.nodes[0].op
+    assert isinstance(op, Input)
+    sources = convert(copy.deepcopy(module), graph.input_shape, op.dtype).sources
     tensors = {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers()),

@@ -37,6 +37,34 @@ def layer_norm(call: Call) -> Traced:
     return Traced(value, x.batch)
 
 
+@converts("layer_norm")
+def layer_norm_function(call: Call) -> Traced:
+    """Add a layer_norm without weights, a product and a sum with the given tensors."""
+    x = call.tensor()
+    axes = len(call.arg(1, "normalized_shape"))
+    if x.batch is None or x.batch >= x.ndim - axes:
+        raise Unsupported("normalises over the batch")
+    value = call.g.layer_norm(x.value, axes=axes, epsilon=call.arg(4, "eps", 1e-5), affine=False)
+    for place, name in ((2, "weight"), (3, "bias")):
+        given = call.arg(place, name, None)
+        if isinstance(given, Traced):
+            other = call.fitted(given, call.shape, x.batch)
+            value = call.g.multiply(value, other) if name == "weight" else call.g.sum(value, other)
+    return Traced(value, x.batch)
+
+
+@converts("nn.Embedding")
+def embedding(call: Call) -> Traced:
+    """Add an embedding of [N, T] tokens."""
+    m, x = call.module, call.tensor()
+    call.only(max_norm=None, padding_idx=None)
+    weights = call.weights(tuple(m.weight.shape), {"weight": "weight"})
+    value = call.g.embedding(
+        x.value, vocabulary=m.num_embeddings, width=m.embedding_dim, weights=weights
+    )
+    return Traced(value, x.batch)
+
+
 @converts("nn.Linear")
 def linear(call: Call) -> Traced:
     """Add a linear over the last axis; leading axes become one."""
