@@ -29,7 +29,10 @@ _KEEPING = (
     *(nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh),
     *(nn.Dropout, nn.Identity),
 )
-_ARITHMETIC = {operator.add, operator.iadd, operator.sub, operator.mul, operator.truediv}
+_ARITHMETIC = {
+    *(operator.add, operator.sub, operator.mul, operator.truediv),
+    *(operator.iadd, operator.isub, operator.imul, operator.itruediv),
+}
 
 _OURS = str(Path(__file__).parents[2])
 _TORCHS = str(Path(torch.__file__).parent)
@@ -69,6 +72,22 @@ class _Proxy(fx.Proxy):
 
     def __len__(self) -> int:
         return len(self._meta)
+
+    # Without these, Python would record `x += y` as a sum that leaves the old `x` as it was.
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.isub, other)
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self._in_place(operator.itruediv, other)
+
+    def _in_place(self, target: Any, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", target, (self, other), {})
 
 
 class _Outer(nn.Module):
