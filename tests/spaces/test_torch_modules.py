@@ -131,6 +131,7 @@ FUNCTIONS = {
     "adaptive": lambda m, x: F.adaptive_avg_pool2d(x, 1).flatten(1),
     "shape_arithmetic": lambda m, x: x.reshape(x.shape[0], x.shape[1] // 2, 2, -1).mean(2),
     "shape_condition": lambda m, x: F.relu(x) if x.shape[2] > 4 else x,
+    "types": lambda m, x: x.float().contiguous().to(torch.float32).to("cpu").clone(),
     "dropout": lambda m, x: F.dropout(x, 0.4, training=m.training),
     "repeat": lambda m, x: x[:, :1].repeat(1, 4, 1, 1) + x[:, :1].expand(-1, 4, -1, -1),
 }  # fmt: skip

@@ -75,6 +75,7 @@ def test_the_nearest_known_calls_are_named():
         (lambda m, x: x * x.shape[0], "batch"),
         (lambda m, x: x.softmax(0), "batch"),
         (lambda m, x: x @ torch.ones(3, 3), "matmul of N×4×8×8 and 3×3"),
+        (lambda m, x: x.to(torch.float64).float(), "type of a tensor"),
         (lambda m, x: m.missing(x), "missing"),
         (lambda m, x: _changed_under_a_view(x * 2), "later under another shape"),
         (lambda m, x: _view_changed(x * 2), "later under another shape"),

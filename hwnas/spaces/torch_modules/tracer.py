@@ -218,6 +218,8 @@ class Tracer(fx.Tracer):
             if isinstance(module, nn.MultiheadAttention):
                 return _attention_shape(module, args, node.kwargs)
             return None if node.kwargs else _shape_of(module, x)
+        if node.target == "to" and isinstance(args[-1], (str, torch.device)):
+            return x.detach()  # whatever it moves to, here it has no values
         if node.target in _ARITHMETIC and not node.kwargs:
             other = args[1]
             fits = isinstance(other, torch.Tensor) and other.shape == x.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from hwnas.graph.ops.input import Input
 from hwnas.spaces.torch_modules.converting import Call, Traced, Unsupported, converts
 
 
@@ -111,7 +112,18 @@ def dropout(call: Call) -> Traced:
     return Traced(call.g.dropout(x.value, rate=float(rate)), x.batch)
 
 
-@converts("nn.Identity", "contiguous", "float", "clone", "to", "type_as")
+@converts("nn.Identity", "contiguous", "clone")
 def identity(call: Call) -> Traced:
     """Add nothing."""
     return call.tensor()
+
+
+@converts("float", "to")
+def cast(call: Call) -> Traced:
+    """Add nothing: the runs decide where and in which precision they compute."""
+    x = call.tensor()
+    is_float = call.g.nodes[x.value.index].op != Input("int64")
+    wanted = [str(each) for each in (*call.args[1:], *call.kwargs.values())]
+    if not is_float or any("torch." in each and each != "torch.float32" for each in wanted):
+        raise Unsupported("changes the type of a tensor")
+    return x
