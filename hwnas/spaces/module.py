@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 #: More conditional architectures than these are not counted one by one, but estimated from some.
 _COUNTED = 1000
 _PROBED = 300
+_GRAPHS_KEPT = 64
 
 
 @SPACES.register("module")
@@ -50,6 +51,8 @@ class ModuleSpace(SearchSpace):
 
     def __init__(self, config: Config, input_shape: Shape, classes: int) -> None:
         super().__init__(config, input_shape, classes)
+        # Who samples an architecture builds its graph, and often wants it right afterwards.
+        self._graphs: dict[Architecture, Graph] = {}
 
     @cached_property
     def model(self) -> type[nn.Module]:
@@ -65,15 +68,25 @@ class ModuleSpace(SearchSpace):
         """
         from hwnas.spaces.torch_modules.convert import convert
 
+        module = self._make(pick)
+        known = self._graphs.get(pick.architecture)
+        if known is not None:
+            return known
         dtype = "float32" if len(self.input_shape) > 1 else "int64"
-        graph = convert(self._make(pick), self.input_shape, dtype).graph
+        graph = convert(module, self.input_shape, dtype).graph
         shape = graph.nodes[graph.outputs[0]].shape
-        if shape != (self.classes,):
+        expected: list[Shape] = [(self.classes,)]
+        if dtype == "int64":  # a language model answers for each token
+            expected.append((*self.input_shape, self.classes))
+        if shape not in expected:
             raise ShapeError(
                 f"{self.config.model} returns [N, {', '.join(map(str, shape))}], the data has "
                 f"{self.classes} classes",
                 "return [N, classes]; a constructor that has an argument `classes` is told",
             )
+        if len(self._graphs) == _GRAPHS_KEPT:
+            del self._graphs[next(iter(self._graphs))]
+        self._graphs[pick.architecture] = graph
         return graph
 
     def module(self, architecture: Architecture | Mapping[str, Answer]) -> nn.Module:

@@ -19,6 +19,7 @@ from hwnas.supernet.weights import WeightStore
 from hwnas.testing.spaces import SpaceSuite
 
 MODELS = Path(__file__).with_name("own_models.py")
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ANSWERS = {"width": 4, "block": "twice", "act": "gelu", "bias": False}
 
 
@@ -30,6 +31,17 @@ def space_for(name: str, **settings) -> ModuleSpace:
 class TestModule(SpaceSuite):
     make = staticmethod(lambda: space_for("Small", widths=4))
     make_small = staticmethod(lambda: space_for("Small"))
+
+
+def vision_transformer(max_depth: int) -> ModuleSpace:
+    model = f"{EXAMPLES / 'vision_transformer.py'}:VisionTransformer"
+    config = ModuleSpace.Config(model=model, settings={"max_depth": max_depth})
+    return ModuleSpace(config, (1, 8, 8), 10)
+
+
+class TestVisionTransformer(SpaceSuite):
+    make = staticmethod(lambda: vision_transformer(3))
+    make_small = staticmethod(lambda: vision_transformer(1))
 
 
 def test_picks_come_up_in_the_order_of_the_code():
@@ -45,6 +57,11 @@ def test_the_size_of_a_large_conditional_space_is_estimated(monkeypatch):
     monkeypatch.setattr("hwnas.spaces.module._COUNTED", 10)
     exact = 20 * (1 + 2 + 1) * 2  # widths, blocks, biases
     assert 0.9 * exact < space_for("Small", widths=20).size() < 1.1 * exact
+
+
+def test_two_processes_would_make_the_same_graph():
+    architecture = Architecture(ANSWERS)
+    assert space_for("Small").graph(architecture) == space_for("Small").graph(architecture)
 
 
 def test_weights_are_named_after_path_option_and_shape():

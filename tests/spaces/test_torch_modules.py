@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hwnas.errors import UserInputError
-from hwnas.export.onnx import to_onnx
-from hwnas.export.verify import parity
-from hwnas.graph import EVAL, TRAIN, Graph
+from hwnas.graph import TRAIN, Graph
 from hwnas.graph.counts import macs, params
+from hwnas.spaces.torch_modules import converting
 from hwnas.spaces.torch_modules.convert import convert, weights_of
 from hwnas.supernet.run import run, run_all
 from hwnas.supernet.weights import WeightStore
+from hwnas.testing.modules import assert_converts, converted, shaken
 
 IMAGE = (4, 8, 8)
 
@@ -34,44 +31,8 @@ class Does(nn.Module):
         return self.function(self, x)
 
 
-def converted(module: nn.Module, shape=IMAGE) -> tuple[Graph, WeightStore]:
-    graph = convert(copy.deepcopy(module), shape).graph
-    store = WeightStore(0)
-    store.load(weights_of(module, graph))
-    return graph, store
-
-
-def shaken(module: nn.Module) -> nn.Module:
-    """Give every tensor of a module a value that shows when it is taken for another."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, each in [*module.named_parameters(), *module.named_buffers()]:
-            if each.is_floating_point() and not name.startswith("code"):
-                each.copy_(0.5 + 0.4 * torch.rand(each.shape, generator=generator))
-                if each.ndim > 1:
-                    each.sub_(0.7)
-    return module
-
-
-@torch.no_grad()
-def check(module: nn.Module, shape=IMAGE) -> Graph:
-    """Compare outputs, parameters and the exported file with the module."""
-    shaken(module)
-    graph, store = converted(module, shape)
-    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(2))
-    expected = module.eval()(x)
-    torch.testing.assert_close(run(graph, store, x, EVAL), expected, rtol=1e-5, atol=1e-5)
-    used = {name for name, _ in module.named_parameters()}
-    sources = convert(copy.deepcopy(module), shape).sources
-    assert used <= set(sources.values())
-    assert params(graph) == sum(each.numel() for each in module.parameters())
-    weights = {name: value.numpy() for name, value in store.state().items()}
-
-    def reference(inputs):
-        return run(graph, store, torch.from_numpy(inputs), EVAL).numpy()
-
-    assert parity(to_onnx(graph, weights), reference, x.numpy()).holds
-    return graph
+def check(module: nn.Module) -> Graph:
+    return assert_converts(module, IMAGE)
 
 
 MODULES = {
@@ -114,6 +75,21 @@ def test_a_module_of_torch_is_converted(module):
     check(module)
 
 
+def _doubled_in_place(x):
+    before = x
+    x += x.sigmoid()
+    return before.flatten(1).tanh_() - 1
+
+
+def _aliased(x):
+    return x.relu_() + x
+
+
+def _changed_behind_a_view(x):
+    sums = x.view(-1, 4, 64).sum(2)
+    return sums + x.relu_().sum((2, 3))
+
+
 FUNCTIONS = {
     "add": lambda m, x: x + x.relu(),
     "add_number": lambda m, x: 1.5 + x - 0.5,
@@ -122,6 +98,9 @@ FUNCTIONS = {
     "multiply": lambda m, x: x * x.sigmoid(),
     "scale": lambda m, x: -(2 * x) / 3,
     "in_place": lambda m, x: (x * 2).relu_().add_(1),
+    "in_place_alias": lambda m, x: _aliased(x * 2),
+    "in_place_behind_a_view": lambda m, x: _changed_behind_a_view(x * 2),
+    "in_place_operator": lambda m, x: _doubled_in_place(x * 3),
     "gate": lambda m, x: x * x.mean((2, 3), keepdim=True).sigmoid(),
     "cat": lambda m, x: torch.cat([x, F.gelu(x)], dim=1),
     "cat_rows": lambda m, x: torch.cat((x, x), dim=-1),
@@ -152,6 +131,7 @@ FUNCTIONS = {
     "adaptive": lambda m, x: F.adaptive_avg_pool2d(x, 1).flatten(1),
     "shape_arithmetic": lambda m, x: x.reshape(x.shape[0], x.shape[1] // 2, 2, -1).mean(2),
     "shape_condition": lambda m, x: F.relu(x) if x.shape[2] > 4 else x,
+    "types": lambda m, x: x.float().contiguous().to(torch.float32).to("cpu").clone(),
     "dropout": lambda m, x: F.dropout(x, 0.4, training=m.training),
     "repeat": lambda m, x: x[:, :1].repeat(1, 4, 1, 1) + x[:, :1].expand(-1, 4, -1, -1),
 }  # fmt: skip
@@ -314,7 +294,7 @@ def test_a_network_is_converted(module):
 
 def test_training_updates_running_statistics_as_the_module_does():
     module = shaken(nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6))).train()
-    graph, store = converted(module)
+    graph, store = converted(module, IMAGE)
     x = torch.randn(5, *IMAGE)
     torch.testing.assert_close(run(graph, store, x, TRAIN), module(x), rtol=1e-4, atol=1e-5)
     names = weights_of(module, graph)
@@ -322,10 +302,64 @@ def test_training_updates_running_statistics_as_the_module_does():
         torch.testing.assert_close(store[name].detach(), value, rtol=1e-4, atol=1e-5)
 
 
+class LayerNorm2d(nn.LayerNorm):
+    """As ConvNeXt has it."""
+
+    def forward(self, x):
+        x = x.permute(0, 2, 3, 1)
+        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+        return x.permute(0, 3, 1, 2)
+
+
+class Wide(nn.Conv2d):
+    """Inherits what it computes."""
+
+
+@pytest.mark.parametrize("module", [LayerNorm2d(4, eps=1e-6), Wide(4, 6, 3)])
+def test_a_class_that_inherits_from_a_module_is_converted(module):
+    check(module)
+
+
+def test_tokens_are_embedded():
+    module = shaken(Does(lambda m, x: m.head(m.table(x) + m.code), table=nn.Embedding(9, 6)))
+    module.head = nn.Linear(6, 9)
+    module.register_buffer("code", torch.linspace(0, 1, 6))
+    graph, store = converted(module, (5,), "int64")
+    x = torch.randint(0, 9, (2, 5))
+    torch.testing.assert_close(run(graph, store, x), module(x), rtol=1e-5, atol=1e-5)
+
+
+class Doubles(nn.Module):
+    """Only its own converter knows what this computes."""
+
+    def forward(self, x):
+        return torch.logit(x)
+
+
+def test_a_converter_may_be_added_for_functions_and_own_modules(monkeypatch):
+    monkeypatch.setattr(converting, "_CONVERTERS", dict(converting.converters()))
+
+    @converting.converts("square")
+    def square(call):
+        x = call.tensor()
+        return converting.Traced(call.g.multiply(x.value, x.value), x.batch)
+
+    @converting.converts(Doubles)
+    def doubles(call):
+        assert isinstance(call.module, Doubles)
+        x = call.tensor()
+        return converting.Traced(call.g.scale(x.value, factor=2.0), x.batch)
+
+    check(Does(lambda m, x: torch.square(x) + x.square()))
+    graph = convert(Doubles(), IMAGE).graph
+    x = torch.randn(2, *IMAGE)
+    torch.testing.assert_close(run(graph, WeightStore(0), x), 2 * x)
+
+
 def test_several_outputs_are_auxiliary():
     module = Does(lambda m, x: (m.a(x.flatten(1)), m.b(x.mean((2, 3)))))
     module.a, module.b = nn.Linear(256, 3), nn.Linear(4, 3)
-    graph, store = converted(module)
+    graph, store = converted(module, IMAGE)
     x = torch.randn(2, *IMAGE)
     for got, expected in zip(run_all(graph, store, x), module(x), strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
@@ -337,53 +371,3 @@ def test_forward_may_have_further_arguments_with_defaults():
             return x * factor if mask is None else x * mask
 
     check(Masked())
-
-
-def _refused(module, shape=IMAGE):
-    with pytest.raises(UserInputError) as caught:
-        convert(module, shape)
-    return str(caught.value)
-
-
-def test_all_calls_that_cannot_be_converted_are_listed_with_their_lines():
-    module = Does(lambda m, x: torch.fft.rfft(m.up(m.a(x))).abs() + torch.erfinv(x))
-    module.a, module.up = (
-        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
-        nn.Bilinear(1, 1, 1),
-    )
-    module.function = lambda m, x: m.a(x) + torch.erfinv(x) + torch.cumsum(x, 1) + torch.logit(x)
-    message = _refused(module)
-    assert "4 calls cannot be converted" in message
-    for part in ("padding_mode='reflect'", "erfinv", "cumsum", "logit", "test_torch_modules.py:"):
-        assert part in message, message
-
-
-def test_the_nearest_known_calls_are_named():
-    assert "'nn.LayerNorm'" in _refused(Does(lambda m, x: m.n(x), n=nn.InstanceNorm2d(4)))
-    assert "'nn.Conv2d'" in _refused(nn.Conv3d(1, 1, 1), (1, 4, 4, 4))
-
-
-@pytest.mark.parametrize(
-    ("function", "words"),
-    [
-        (lambda m, x: x if x.sum() > 0 else -x, "values of its data"),
-        (lambda m, x: x * x.mean().item(), "item"),
-        (lambda m, x: x.reshape(-1, 8), "batch"),
-        (lambda m, x: x.mean(), "batch"),
-        (lambda m, x: x * x.shape[0], "batch"),
-        (lambda m, x: x.softmax(0), "batch"),
-        (lambda m, x: x @ torch.ones(3, 3), "matmul of N×4×8×8 and 3×3"),
-        (lambda m, x: m.missing(x), "missing"),
-        (lambda m, x: x[[0, 1]], "numbers and slices"),
-    ],
-)
-def test_what_depends_on_data_or_batch_is_refused_with_its_line(function, words):
-    message = _refused(Does(function))
-    assert words in message
-    assert "test_torch_modules.py:" in message
-
-
-def test_weights_of_another_architecture_are_refused():
-    graph = convert(nn.Conv2d(4, 6, 3), IMAGE).graph
-    with pytest.raises(UserInputError, match="no value for"):
-        weights_of(nn.Conv2d(4, 7, 3), graph)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -85,11 +86,18 @@ def test_both_strategies_are_registered():
     assert all(STRATEGIES.describe(name) for name in STRATEGIES.names())
 
 
+VISION_TRANSFORMER = Path(__file__).parents[2] / "examples" / "vision_transformer.py"
+#: Settings of spaces that have no space without them.
+REQUIRED = {
+    "module": {"model": f"{VISION_TRANSFORMER}:VisionTransformer", "settings": {"max_depth": 2}}
+}
+
+
 @pytest.mark.parametrize("space_name", SPACES.names())
 @pytest.mark.parametrize("strategy_name", STRATEGIES.names())
 def test_every_strategy_searches_every_space(strategy_name, space_name):
     space_class, strategy_class = SPACES.get(space_name), STRATEGIES.get(strategy_name)
-    space = space_class(space_class.Config(), (3, 32, 32), 10)
+    space = space_class(space_class.Config(**REQUIRED.get(space_name, {})), (3, 32, 32), 10)
     strategy = strategy_class(strategy_class.Config(), space, 0)
     trials = play(strategy, 10, reward=lambda architecture: len(architecture.id) / 12)
     space.graph(trials[0].architecture)

@@ -90,8 +90,12 @@ class Constant(Primitive):
         self, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], mode: RunMode
     ) -> Tensor:
         """Return `[N, *size]`."""
-        value = inputs[0].new_tensor(self.values).reshape(self.size)
-        return value.expand(inputs[0].shape[0], *self.size)
+        import torch
+
+        x = inputs[0]
+        dtype = x.dtype if x.is_floating_point() else torch.get_default_dtype()
+        value = x.new_tensor(self.values, dtype=dtype).reshape(self.size)
+        return value.expand(x.shape[0], *self.size)
 
     def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
         """Write an Expand to the batch."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwnas.errors import HwnasError, UserInputError, nearest
 from hwnas.graph import Graph, GraphBuilder, Shape
+from hwnas.graph.ops.input import Input
 from hwnas.spaces.torch_modules.choices import OPTIONS
 from hwnas.spaces.torch_modules.converting import (
     Call,
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 #: Operators that change their first argument; functions and methods that do end with ``_``.
 _IN_PLACE = {operator.iadd, operator.isub, operator.imul, operator.itruediv}
+#: Calls whose result shares its values with their input.
+_VIEWS = {
+    *("view", "reshape", "flatten", "unflatten", "unsqueeze", "squeeze", "transpose", "permute"),
+    *("swapaxes", "expand", "getitem", "chunk", "split", "unbind", "narrow", "select"),
+}
 #: A constant larger than this is a mistake rather than a position code.
 _MOST_CONSTANTS = 1 << 20
 
@@ -88,7 +94,9 @@ def weights_of(module: nn.Module, graph: Graph) -> dict[str, Tensor]:
     """
     import copy
 
-    sources = convert(copy.deepcopy(module), graph.input_shape).sources
+    op = graph.nodes[0].op
+    assert isinstance(op, Input)
+    sources = convert(copy.deepcopy(module), graph.input_shape, op.dtype).sources
     tensors = {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers()),
@@ -158,10 +166,26 @@ class _Walk:
             self._finish(self._argument(node.args[0]))
         else:
             converter, call = self._call(node)
+            changes = _changes_input(node, call.module)
+            if changes:
+                self._refuse_views(node, node.all_input_nodes[0])
             result = converter(call)
             self.values[node] = result
-            if _changes_input(node, call.module):  # whoever reads the changed tensor sees that
+            if changes:  # whoever reads the changed tensor later sees that
                 self.values[node.all_input_nodes[0]] = result
+
+    def _refuse_views(self, node: fx.Node, changed: fx.Node) -> None:
+        """Refuse to change a tensor in place that is read later under another shape."""
+        later = [
+            reader
+            for view in changed.users
+            if view in self.values and _is_view(view)
+            for reader in view.users
+        ]
+        if _is_view(changed):
+            later += changed.all_input_nodes[0].users
+        if any(each not in self.values and each is not node for each in later):
+            raise Unsupported("changes in place what is read later under another shape")
 
     def _call(self, node: fx.Node) -> tuple[Converter, Call]:
         module, path, own = None, "", ""
@@ -243,6 +267,11 @@ class _Walk:
         else:
             what = node.target if isinstance(node.target, str) else node.target.__name__
         self.problems.append(f"{place}: {what} {problem}")
+
+
+def _is_view(node: fx.Node) -> bool:
+    name = node.target if isinstance(node.target, str) else node.target.__name__
+    return node.op in ("call_method", "call_function") and name in _VIEWS
 
 
 def _changes_input(node: fx.Node, module: Any) -> bool:

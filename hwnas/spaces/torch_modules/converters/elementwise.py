@@ -59,7 +59,9 @@ def add(call: Call) -> Traced:
     if isinstance(a, Traced) and isinstance(b, Traced):
         return _both(call, a, b, "sum")
     x, number = (a, b) if isinstance(a, Traced) else (b, a)
-    return Traced(call.g.add_constant(x.value, value=_number(call, number)), x.batch)
+    value = _number(call, number)
+    # Python's sum() begins with 0.
+    return Traced(call.g.add_constant(x.value, value=value), x.batch) if value else x
 
 
 @converts("mul", "imul", "multiply")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from hwnas.graph.ops.input import Input
 from hwnas.spaces.torch_modules.converting import Call, Traced, Unsupported, converts
 
 
@@ -33,6 +34,34 @@ def layer_norm(call: Call) -> Traced:
         epsilon=m.eps,
         affine=m.elementwise_affine,
         weights=call.weights(tuple(m.normalized_shape), names),
+    )
+    return Traced(value, x.batch)
+
+
+@converts("layer_norm")
+def layer_norm_function(call: Call) -> Traced:
+    """Add a layer_norm without weights, a product and a sum with the given tensors."""
+    x = call.tensor()
+    axes = len(call.arg(1, "normalized_shape"))
+    if x.batch is None or x.batch >= x.ndim - axes:
+        raise Unsupported("normalises over the batch")
+    value = call.g.layer_norm(x.value, axes=axes, epsilon=call.arg(4, "eps", 1e-5), affine=False)
+    for place, name in ((2, "weight"), (3, "bias")):
+        given = call.arg(place, name, None)
+        if isinstance(given, Traced):
+            other = call.fitted(given, call.shape, x.batch)
+            value = call.g.multiply(value, other) if name == "weight" else call.g.sum(value, other)
+    return Traced(value, x.batch)
+
+
+@converts("nn.Embedding")
+def embedding(call: Call) -> Traced:
+    """Add an embedding of [N, T] tokens."""
+    m, x = call.module, call.tensor()
+    call.only(max_norm=None, padding_idx=None)
+    weights = call.weights(tuple(m.weight.shape), {"weight": "weight"})
+    value = call.g.embedding(
+        x.value, vocabulary=m.num_embeddings, width=m.embedding_dim, weights=weights
     )
     return Traced(value, x.batch)
 
@@ -83,7 +112,18 @@ def dropout(call: Call) -> Traced:
     return Traced(call.g.dropout(x.value, rate=float(rate)), x.batch)
 
 
-@converts("nn.Identity", "contiguous", "float", "clone", "to", "type_as")
+@converts("nn.Identity", "contiguous", "clone")
 def identity(call: Call) -> Traced:
     """Add nothing."""
     return call.tensor()
+
+
+@converts("float", "to")
+def cast(call: Call) -> Traced:
+    """Add nothing: the runs decide where and in which precision they compute."""
+    x = call.tensor()
+    is_float = call.g.nodes[x.value.index].op != Input("int64")
+    wanted = [str(each) for each in (*call.args[1:], *call.kwargs.values())]
+    if not is_float or any("torch." in each and each != "torch.float32" for each in wanted):
+        raise Unsupported("changes the type of a tensor")
+    return x
