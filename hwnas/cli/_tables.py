@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from hwnas.supernet.tasks import TASKS
+
 if TYPE_CHECKING:
     from hwnas.report.results import Candidate, HeadlineRow
 
@@ -16,10 +18,10 @@ _SHOWN = 8
 
 
 def headline_table(rows: Sequence[HeadlineRow], chosen_path: Path | None = None) -> Table:
-    """Return accuracy, predicted and measured latency and size of each network."""
+    """Return accuracy or perplexity, predicted and measured latency and size of each network."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     table.add_column("")
-    for column in ("accuracy", "predicted", "measured", "params"):
+    for column in (_quality(rows), "predicted", "measured", "params"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in rows:
@@ -29,7 +31,7 @@ def headline_table(rows: Sequence[HeadlineRow], chosen_path: Path | None = None)
             note = f"←  {chosen_path}"
         table.add_row(
             Text(row.role, style="bold"),
-            percent(accuracy),
+            _scored(row.task, accuracy),
             milliseconds(None if row.predicted is None else row.predicted.ms),
             milliseconds(row.measured_ms),
             count(row.params),
@@ -41,7 +43,8 @@ def headline_table(rows: Sequence[HeadlineRow], chosen_path: Path | None = None)
 def candidates_table(candidates: Sequence[Candidate], budget_ms: float | None) -> Table:
     """Return the best candidates of a search, best first."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for column in ("candidate", "accuracy", "predicted", "interval"):
+    quality = _quality(candidates)
+    for column in ("candidate", quality, "predicted", "interval"):
         table.add_column(column, justify="left" if column == "candidate" else "right", no_wrap=True)
     for candidate in candidates[:_SHOWN]:
         predicted = candidate.predicted
@@ -50,22 +53,25 @@ def candidates_table(candidates: Sequence[Candidate], budget_ms: float | None) -
             interval = f"{predicted.low_ms:.3g} to {predicted.high_ms:.3g} ms"
         table.add_row(
             candidate.architecture.id,
-            percent(candidate.accuracy),
+            _scored(candidate.task, candidate.accuracy),
             milliseconds(None if predicted is None else predicted.ms),
             interval,
         )
     is_inherited = any(each.is_inherited for each in candidates)
     weights = "with shared weights" if is_inherited else "after its own training"
-    table.caption = f"accuracy {weights}, on validation images{_budget(budget_ms)}"
+    table.caption = f"{quality} {weights}, on the validation split{_budget(budget_ms)}"
     table.caption_justify = "left"
     if len(candidates) > _SHOWN:
         table.caption += f"; {len(candidates) - _SHOWN} more in results.json"
     return table
 
 
-def percent(value: float | None) -> str:
-    """Return 0.9724 as ``97.2 %``."""
-    return "–" if value is None else f"{100 * value:.1f} %"
+def _quality(rows: Sequence[HeadlineRow] | Sequence[Candidate]) -> str:
+    return TASKS.get(rows[0].task).quality if rows else "accuracy"
+
+
+def _scored(task: str, score: float | None) -> str:
+    return "–" if score is None else TASKS.get(task)().text(score)
 
 
 def milliseconds(value: float | None) -> str:

@@ -25,6 +25,7 @@ from hwnas.graph.architecture import Architecture
 from hwnas.objectives.metrics import Metrics
 from hwnas.spaces import SearchSpace
 from hwnas.strategies import UNTOLD_IDS, Scored, Strategy
+from hwnas.supernet.tasks import Task
 from hwnas.supernet.train import StepResult, Trainer, evaluate, learning_rate
 from hwnas.supernet.weights import WeightStore
 
@@ -184,7 +185,7 @@ class OneShot:
         self._save(epoch + 1, values)
         if self._track is not None:
             self._track(epoch + 1, values)
-        self._progress.note(_summary(epoch + 1, self.settings.epochs, values))
+        self._progress.note(_summary(self.batches.task, epoch + 1, self.settings.epochs, values))
 
     def _save(self, step: int, values: Mapping[str, Any]) -> None:
         # Trials and events reach the disk before the checkpoint that refers to them.
@@ -307,10 +308,11 @@ class OneShot:
         self._progress.note(f"warning: {error.message}; the one before it is used")
 
 
-def _summary(epoch: int, epochs: int, values: Mapping[str, float]) -> str:
+def _summary(task: Task, epoch: int, epochs: int, values: Mapping[str, float]) -> str:
     text = f"epoch {epoch}/{epochs}: loss {values['loss']:.3f}"
+    if "accuracy_mean" in values:
+        text += f", {task.quality} {task.text(values['accuracy_mean'])}"
     for name, label, form in (
-        ("accuracy_mean", "accuracy", ".3f"),
         ("reward_mean", "reward", ".3f"),
         ("strategy/entropy", "entropy", ".2f"),
         ("infeasible_share", "over budget", ".0%"),

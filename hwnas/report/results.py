@@ -89,6 +89,7 @@ class HeadlineRow(_Model):
         onnx: The exported file, relative to the run folder.
         parity_max_abs_difference: Largest absolute difference of a logit, ONNX against PyTorch.
         note: What else to know, such as ``largest network of the space``.
+        task: What was learned; a language model's accuracies are 1 / perplexity.
     """
 
     role: str
@@ -106,12 +107,14 @@ class HeadlineRow(_Model):
     onnx: str | None = None
     parity_max_abs_difference: Number = None
     note: str = ""
+    task: str = "classification"
 
 
 class Candidate(_Model):
     """One candidate that was compared at the end of the search.
 
-    `accuracy` is on the validation split; `is_inherited` says with whose weights.
+    `accuracy` is on the validation split; `is_inherited` says with whose weights. Of a language
+    model it is 1 / perplexity.
     """
 
     architecture: ArchitectureRecord
@@ -119,6 +122,7 @@ class Candidate(_Model):
     is_inherited: bool = True
     predicted: LatencyPrediction | None = None
     measured_ms: Number = None
+    task: str = "classification"
 
 
 class KernelTime(_Model):

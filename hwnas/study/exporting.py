@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hwnas
 from hwnas.engine.files import replace_file
 from hwnas.errors import DeviceError
+from hwnas.supernet.tasks import TASKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +60,7 @@ class Exported:
     high_ms: float | None = None
     budget_ms: float | None = None
     accuracy_test: float | None = None
+    task: str = "classification"
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -74,7 +76,8 @@ class Exported:
         """Return label and text of each fact, for people."""
         rows = []
         if self.accuracy_test is not None:
-            rows.append(("accuracy", f"{100 * self.accuracy_test:.1f} % on the test split"))
+            task = TASKS.get(self.task)()
+            rows.append((task.quality, f"{task.text(self.accuracy_test)} on the test split"))
         if self.max_abs_difference is not None:
             rows.append(
                 (

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from hwnas.graph import Graph
 
 ROLES = ("baseline", "knee", "fastest", "best")
+#: The task of runs that were made before there was another.
+CLASSIFICATION = "classification"
+
 _NOTES = {
     "baseline": "largest network of the space",
     "knee": "where more accuracy begins to cost much time",
@@ -111,6 +114,7 @@ def headline(journal: Journal) -> list[HeadlineRow]:
                 onnx=exported.get("onnx"),
                 parity_max_abs_difference=exported.get("max_abs_difference"),
                 note=_NOTES[role],
+                task=search.get("task", CLASSIFICATION),
             )
         )
     return rows
@@ -123,6 +127,7 @@ def candidates(search: Mapping[str, Any]) -> list[Candidate]:
             architecture=ArchitectureRecord(**each["architecture"]),
             accuracy=each["accuracy"],
             is_inherited=search["is_inherited"],
+            task=search.get("task", CLASSIFICATION),
             predicted=_prediction(each),
         )
         for each in search.get("candidates", ())

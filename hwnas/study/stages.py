@@ -46,6 +46,7 @@ def search_stage(
         only = _candidate(context, pricing, found[0])
         return {
             "is_inherited": False,
+            "task": context.dataset.task,
             "length": "no search",
             "candidates": [only],
             "picks": {"best": only},
@@ -54,6 +55,7 @@ def search_stage(
     done = folder.checkpoints.steps()[-1] if is_inherited else folder.trials.count()
     return {
         "is_inherited": is_inherited,
+        "task": context.dataset.task,
         "length": f"{done} {'epochs' if is_inherited else 'trials'}",
         "candidates": [_candidate(context, pricing, each) for each in found],
         "picks": _picks(context, pricing, found),
@@ -130,6 +132,7 @@ def export_stage(
         "high_ms": None if predicted is None else predicted["high_ms"],
         "budget_ms": budget_ms,
         "accuracy_test": trained.accuracy_test,
+        "task": context.dataset.task,
     }
     if verify:
         difference, samples, same = check_parity(model, graph, store, context.dataset)

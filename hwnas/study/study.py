@@ -202,7 +202,11 @@ class Study:
                     train_stage, self.context, folder.path, architecture, settings, self._progress
                 )
                 done.append(journal.once(key, work)[0])
-            self._say("retrain", summaries.train(done), time.monotonic() - start)
+            self._say(
+                "retrain",
+                summaries.train(self.context.dataset.task, done),
+                time.monotonic() - start,
+            )
             self._write_results(folder, journal)
             return results.headline(journal)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hwnas.supernet.tasks import TASKS
+
 if TYPE_CHECKING:
     from hwnas.study.config import RunConfig
     from hwnas.study.exporting import Exported
@@ -19,15 +21,15 @@ def search(config: RunConfig, found: Mapping[str, Any]) -> str:
     compared = len(found["candidates"])
     return (
         f"{config.strategy.name} · {found['length']} · {compared} candidates compared · "
-        f"best {best['accuracy']:.1%}"
+        f"best {_scored(found.get('task'), best['accuracy'])}"
     )
 
 
-def train(done: Sequence[Mapping[str, Any]]) -> str:
+def train(task: str, done: Sequence[Mapping[str, Any]]) -> str:
     """Say how many networks were trained and how good the best is on the test split."""
     best = max(each["accuracy_test"] for each in done)
     noun = "network" if len(done) == 1 else "networks"
-    return f"{len(done)} {noun} from scratch · {done[0]['epochs']} epochs · test up to {best:.1%}"
+    return f"{len(done)} {noun} from scratch · {done[0]['epochs']} epochs · test up to {_scored(task, best)}"
 
 
 def export(exported: Exported) -> str:
@@ -38,3 +40,10 @@ def export(exported: Exported) -> str:
     if exported.measured_ms is not None:
         parts.append(f"{exported.measured_ms:.3g} ms")
     return " · ".join(parts)
+
+
+def _scored(name: str | None, score: float) -> str:
+    """Return a score in the words of its task."""
+    task = TASKS.get(name or "classification")()
+    is_plain = task.quality == "accuracy"
+    return task.text(score) if is_plain else f"{task.quality} {task.text(score)}"

@@ -20,12 +20,13 @@ from hwnas.report.parts import (
 from hwnas.report.results import HeadlineRow, RunResults
 from hwnas.report.run_data import RunData
 from hwnas.report.sections import SECTIONS, Section
+from hwnas.supernet.tasks import TASKS
 
 _ROLES = ("baseline", "best", "knee", "fastest")
 
 _COLUMNS = (
     Column("Pick"),
-    Column("Test accuracy", True, "on the untouched test split"),
+    Column("Test", True, "accuracy, or perplexity of a text, on the untouched test split"),
     Column("Validation", True, "after its own training; below it, with shared weights"),
     Column("Predicted", True, "from the latency table, with its interval"),
     Column("Measured", True, "on the device; the budget is on this. Below: by the wall clock"),
@@ -103,7 +104,7 @@ def sentence(run: RunData) -> str:
     split = "test" if row.accuracy_test is not None else "validation"
     text = f"The network of {run.name}"
     if accuracy is not None:
-        text += f" reaches {formats.percent(accuracy)} {split} accuracy"
+        text += f" reaches {_worth(row, accuracy)} on the {split} split"
     if row.measured_ms is not None:
         text += f" at {formats.milliseconds(row.measured_ms)}, measured on this device"
     elif row.predicted is not None:
@@ -126,6 +127,9 @@ def _against_baseline(results: RunResults, row: HeadlineRow) -> str:
         (row.accuracy_valid, base.accuracy_valid),
     ):
         if ours is not None and theirs is not None:
+            if row.task != "classification":
+                words.append(f"{theirs / ours:.3g} times its perplexity")
+                break
             points = 100 * (ours - theirs)
             word = "more" if points >= 0 else "less"
             words.append(f"{abs(points):.1f} points {word} accurate")
@@ -166,15 +170,25 @@ def _table(rows: Sequence[HeadlineRow], chosen: str | None, caption: str) -> Tab
     return Table(_COLUMNS, [_cells(row) for row in rows], caption, marked=marked)
 
 
+def _score(row: HeadlineRow, score: float | None) -> str:
+    if score is None or row.task == "classification":
+        return formats.percent(score)
+    return TASKS.get(row.task)().text(score)
+
+
+def _worth(row: HeadlineRow, score: float) -> str:
+    return f"{TASKS.get(row.task).quality} {_score(row, score)}"
+
+
 def _cells(row: HeadlineRow) -> tuple[Cell, ...]:
     inherited, parity = row.inherited_accuracy, row.parity_max_abs_difference
     return (
         Cell(row.role, note=row.note),
-        Cell(formats.percent(row.accuracy_test), row.accuracy_test),
+        Cell(_score(row, row.accuracy_test), row.accuracy_test),
         Cell(
-            formats.percent(row.accuracy_valid),
+            _score(row, row.accuracy_valid),
             row.accuracy_valid,
-            note="" if inherited is None else f"inherited {formats.percent(inherited)}",
+            note="" if inherited is None else f"inherited {_score(row, inherited)}",
         ),
         _predicted(row),
         _measured(row),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 from hwnas.registry import Registry
 
@@ -60,7 +60,13 @@ class Outcome:
 
 
 class Task(ABC):
-    """What is learned from a data set; it has no state."""
+    """What is learned from a data set; it has no state.
+
+    Attributes:
+        quality: What the score says, in a word for people.
+    """
+
+    quality: ClassVar[str]
 
     @abstractmethod
     def run(
@@ -89,7 +95,7 @@ class Task(ABC):
 
     @abstractmethod
     def text(self, score: float) -> str:
-        """Return a score for people, such as ``accuracy 93.1 %``."""
+        """Return a score for people in terms of `quality`, such as ``93.1 %``."""
 
     @abstractmethod
     def steps(self, dataset: Dataset, size: int) -> int:

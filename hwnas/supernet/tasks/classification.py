@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class Classification(Task):
     """Images with labels; the score is the share of images whose label is right."""
 
+    quality = "accuracy"
+
     def run(
         self,
         graph: Graph,
@@ -57,7 +59,7 @@ class Classification(Task):
 
     def text(self, score: float) -> str:
         """Return the accuracy in per cent."""
-        return f"accuracy {score:.1%}"
+        return f"{100 * score:.1f} %"
 
     def steps(self, dataset: Dataset, size: int) -> int:
         """Return the number of full batches."""

@@ -44,6 +44,8 @@ class LanguageModel(Task):
     than T, is left out in training. It is read when a whole text is scored.
     """
 
+    quality = "perplexity"
+
     def run(
         self,
         graph: Graph,
@@ -77,7 +79,7 @@ class LanguageModel(Task):
 
     def text(self, score: float) -> str:
         """Return the perplexity."""
-        return f"perplexity {1 / score:.4g}" if score > 0 else "perplexity infinite"
+        return f"{1 / score:.4g}" if score > 0 else "infinite"
 
     def steps(self, dataset: Dataset, size: int) -> int:
         """Return the number of whole windows."""
