@@ -37,15 +37,16 @@ Neighbours neighbours_of(const Cell& cell) {
 }
 
 void write_hex(const unsigned char* digest, unsigned char* text) {
-    constexpr Bytes kFirst = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23};
     Bytes bytes;
     __builtin_memcpy(&bytes, digest, kDigest);
     Bytes high = bytes >> 4;
     Bytes low = bytes & 15;
     high += '0' + ((Bytes)(high > 9) & ('a' - '0' - 10));
     low += '0' + ((Bytes)(low > 9) & ('a' - '0' - 10));
-    const Bytes first = __builtin_shuffle(high, low, kFirst);
-    const Bytes second = __builtin_shuffle(high, low, kFirst + 8);
+    const Bytes first = __builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21,
+                                                6, 22, 7, 23);
+    const Bytes second = __builtin_shufflevector(high, low, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
+                                                 13, 29, 14, 30, 15, 31);
     __builtin_memcpy(text, &first, kDigest);
     __builtin_memcpy(text + kDigest, &second, kDigest);
 }

@@ -102,27 +102,29 @@ static inline void md5_one(const unsigned char* message, int blocks, unsigned ch
 
 // rows[i][j] becomes rows[j][i].
 static inline __attribute__((always_inline)) void transpose(Lanes* rows) {
-    constexpr Lanes kLow = {0, 8, 1, 9, 4, 12, 5, 13};
-    constexpr Lanes kHigh = {2, 10, 3, 11, 6, 14, 7, 15};
-    constexpr Lanes kLowPairs = {0, 1, 8, 9, 4, 5, 12, 13};
-    constexpr Lanes kHighPairs = {2, 3, 10, 11, 6, 7, 14, 15};
-    constexpr Lanes kLowHalves = {0, 1, 2, 3, 8, 9, 10, 11};
-    constexpr Lanes kHighHalves = {4, 5, 6, 7, 12, 13, 14, 15};
     Lanes pairs[8];
     for (int i = 0; i < 8; i += 2) {
-        pairs[i] = __builtin_shuffle(rows[i], rows[i + 1], kLow);
-        pairs[i + 1] = __builtin_shuffle(rows[i], rows[i + 1], kHigh);
+        pairs[i] =
+            __builtin_shufflevector(rows[i], rows[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        pairs[i + 1] =
+            __builtin_shufflevector(rows[i], rows[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
     }
     Lanes fours[8];
     for (int i = 0; i < 8; i += 4) {
-        fours[i] = __builtin_shuffle(pairs[i], pairs[i + 2], kLowPairs);
-        fours[i + 1] = __builtin_shuffle(pairs[i], pairs[i + 2], kHighPairs);
-        fours[i + 2] = __builtin_shuffle(pairs[i + 1], pairs[i + 3], kLowPairs);
-        fours[i + 3] = __builtin_shuffle(pairs[i + 1], pairs[i + 3], kHighPairs);
+        fours[i] =
+            __builtin_shufflevector(pairs[i], pairs[i + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+        fours[i + 1] =
+            __builtin_shufflevector(pairs[i], pairs[i + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        fours[i + 2] =
+            __builtin_shufflevector(pairs[i + 1], pairs[i + 3], 0, 1, 8, 9, 4, 5, 12, 13);
+        fours[i + 3] =
+            __builtin_shufflevector(pairs[i + 1], pairs[i + 3], 2, 3, 10, 11, 6, 7, 14, 15);
     }
     for (int i = 0; i < 4; ++i) {
-        rows[i] = __builtin_shuffle(fours[i], fours[i + 4], kLowHalves);
-        rows[i + 4] = __builtin_shuffle(fours[i], fours[i + 4], kHighHalves);
+        rows[i] =
+            __builtin_shufflevector(fours[i], fours[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        rows[i + 4] =
+            __builtin_shufflevector(fours[i], fours[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
     }
 }
 

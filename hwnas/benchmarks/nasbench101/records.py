@@ -44,6 +44,7 @@ class Records:
         self._metrics = _bytes(contents.metrics)
         self._repeats = _bytes(contents.repeats)
         self._lengths, self._most = contents.metrics.shape[1:3]
+        self._known: dict[str, int] = {}
         self._labels: dict[bytes, list[str]] = {}
         self._matrices: list[dict[bytes, NDArray[np.int8]]] = [{} for _ in range(ROOM + 1)]
 
@@ -58,11 +59,14 @@ class Records:
             yield digests[index].tobytes().hex()
 
     def find(self, module_hash: str) -> int:
-        """Return the index of a cell.
+        """Return the index of a cell; it is kept for the next time.
 
         Raises:
             KeyError: No cell has that hash.
         """
+        known = self._known.get(module_hash)
+        if known is not None:
+            return known
         try:
             digest = bytes.fromhex(module_hash)
             bucket = _WORD(digest)[0] >> _SHIFT
@@ -73,7 +77,7 @@ class Records:
         at, end = buckets[bucket] * _ENTRY, buckets[bucket + 1] * _ENTRY
         while at < end:
             if entries[at : at + 16] == digest:
-                return at // _ENTRY
+                return self._known.setdefault(module_hash, at // _ENTRY)
             at += _ENTRY
         raise KeyError(f"the cell {module_hash} is not in the file")
 
