@@ -2,7 +2,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from hwnas.errors import ShapeError
+from hwnas.errors import ShapeError, UserInputError
 from hwnas.graph import EVAL, TRAIN, GraphBuilder
 from hwnas.graph.counts import macs, params
 from hwnas.spaces.zoph_rnn import ZophRnn, nas_cell
@@ -101,6 +101,11 @@ def test_the_found_cell_learns_a_sequence():
         losses.append(loss.item())
     assert losses[0] > 1.0
     assert losses[-1] < 0.2
+
+
+def test_images_are_refused():
+    with pytest.raises(UserInputError, match="for text"):
+        ZophRnn(ZophRnn.Config(), (3, 32, 32), 10)
 
 
 def test_an_embedding_takes_tokens_only():
