@@ -51,6 +51,7 @@ def _mobilenet_v2() -> Published:
 def _proxyless(
     params: int,
     macs: float,
+    dropout: float,
     stem: int,
     channels: Sequence[int],
     features: int,
@@ -65,12 +66,14 @@ def _proxyless(
     rows = [(c, len(row.split())) for c, row in zip(channels[1:], ops, strict=True)]
     return Published(
         Architecture(picks),
-        {"stem": stem, "stages": _table(channels[0], rows), "features": features},
+        {"stem": stem, "stages": _table(channels[0], rows), "features": features}
+        | {"dropout": dropout},
         _IMAGENET,
         1000,
         "Cai et al. 2019, figure 4; multiply-adds: `Total FLOPs` of the authors' logs "
         "(mit-han-lab/proxylessnas, logs/imagenet_*_log.txt); ops and exact number of parameters: "
-        "the authors' configuration as read by imgclsmob (chainer_/chainercv2/models)",
+        "the authors' configuration as read by imgclsmob (chainer_/chainercv2/models); dropout: "
+        "search/README.md",
         params=Stated(params),
         macs=Stated(macs, 0.05e6),
     )
@@ -103,6 +106,7 @@ PUBLISHED = {
     "proxyless_cpu": _proxyless(
         4_361_648,
         439.2e6,
+        0.2,
         40,
         (24, 32, 48, 88, 104, 216, 360),
         1432,
@@ -118,6 +122,7 @@ PUBLISHED = {
     "proxyless_gpu": _proxyless(
         7_119_848,
         465.3e6,
+        0.3,
         40,
         (24, 32, 56, 112, 128, 256, 432),
         1728,
@@ -126,6 +131,7 @@ PUBLISHED = {
     "proxyless_mobile": _proxyless(
         4_080_512,
         320.4e6,
+        0.1,
         32,
         (16, 32, 40, 80, 96, 192, 320),
         1280,
