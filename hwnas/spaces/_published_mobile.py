@@ -66,8 +66,12 @@ def _proxyless(
     rows = [(c, len(row.split())) for c, row in zip(channels[1:], ops, strict=True)]
     return Published(
         Architecture(picks),
-        {"stem": stem, "stages": _table(channels[0], rows), "features": features}
-        | {"dropout": dropout},
+        {
+            "stem": stem,
+            "stages": _table(channels[0], rows),
+            "features": features,
+            "dropout": dropout,
+        },
         _IMAGENET,
         1000,
         "Cai et al. 2019, figure 4; multiply-adds: `Total FLOPs` of the authors' logs "

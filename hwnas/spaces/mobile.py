@@ -122,10 +122,11 @@ class Mobile(SearchSpace):
     architecture runs on 224×224 and on 32×32 (with a stem and stages of stride 1 where an image
     has too few pixels), and prices and weights follow.
 
-    Deviations: batch norm has ε = 1e-5 here (ProxylessNAS and MnasNet: 1e-3), windows are padded
-    alike on both sides (MnasNet's TensorFlow code pads more below and right where the stride is 2),
-    and of MnasNet's operations there are the inverted bottleneck and, with expansion 1, the
-    separable convolution; neither its plain convolution nor its pooling instead of a shortcut.
+    Deviations: batch norm has ε = 1e-5 (ProxylessNAS and MnasNet: 1e-3); filters start from
+    N(0, 2 / fan_in) (there: 2 / fan_out); windows are padded alike on both sides (MnasNet's
+    TensorFlow code pads more below and right where the stride is 2). Of MnasNet's operations there
+    are the inverted bottleneck and, with expansion 1, the separable convolution; neither its plain
+    convolution nor its pooling instead of a shortcut.
     """
 
     class Config(PluginConfig):
