@@ -41,9 +41,8 @@ class Bottleneck:
     @property
     def name(self) -> str:
         """The answer that stands for it, such as ``k5_e3`` or ``k5_e3_se0.25``."""
-        return f"k{self.kernel}_e{self.expansion}" + (
-            f"_se{self.squeeze:g}" if self.squeeze else ""
-        )
+        squeeze = f"_se{self.squeeze}" if self.squeeze else ""
+        return f"k{self.kernel}_e{self.expansion}{squeeze}"
 
 
 class Stage(PluginConfig):
@@ -120,7 +119,7 @@ class Mobile(SearchSpace):
 
     The resolution is that of the data: nothing in the network depends on it, so the same
     architecture runs on 224×224 and on 32×32 (with a stem and stages of stride 1 where an image
-    has too few pixels), and prices and weights follow.
+    has too few pixels) with the same weights at another price.
 
     Deviations: batch norm has ε = 1e-5 (ProxylessNAS and MnasNet: 1e-3); filters start from
     N(0, 2 / fan_in) (there: 2 / fan_out); windows are padded alike on both sides (MnasNet's
@@ -196,8 +195,8 @@ class Mobile(SearchSpace):
                 block = f"{name}/block{j}"
                 stride = stage.stride if j == 0 else 1
                 if not alike:
-                    keeps_shape = stride == 1 and x.shape[0] == channels
-                    op = self._pick_op(pick, block, stage, can_be_zero=keeps_shape)
+                    can_be_zero = _keeps_shape(x, channels, stride)
+                    op = self._pick_op(pick, block, stage, can_be_zero)
                 if op is not None:
                     x = self._add_block(g, x, op, channels, stride, block)
         features = self._scaled(c.features, max(100, width))
@@ -252,7 +251,7 @@ class Mobile(SearchSpace):
     def _add_block(
         self, g: GraphBuilder, x: Value, op: Bottleneck, channels: int, stride: int, name: str
     ) -> Value:
-        """Add an inverted bottleneck, with a shortcut if it keeps the shape."""
+        """Add an inverted bottleneck, with a shortcut if it is one that keeps the shape."""
         y = g.inverted_bottleneck(
             x,
             channels=channels,
@@ -263,7 +262,9 @@ class Mobile(SearchSpace):
             squeeze=op.squeeze,
             weights=f"{name}/{op.name}/{x.shape[0]}to{channels}",
         )
-        return g.sum(x, y) if y.shape == x.shape else y
+        # Not by the shape: one pixel stays one at any stride, and the weights shall not mean
+        # something else at another resolution.
+        return g.sum(x, y) if _keeps_shape(x, channels, stride) else y
 
     def _scaled(self, channels: int, width: int) -> int:
         """Return `width` % of some channels, rounded as the published code does.
@@ -276,6 +277,10 @@ class Mobile(SearchSpace):
         wanted, divisor = channels * width / 100, self.config.divisor
         found = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
         return found + divisor if found < 0.9 * wanted else found
+
+
+def _keeps_shape(x: Value, channels: int, stride: int) -> bool:
+    return stride == 1 and x.shape[0] == channels
 
 
 def _values(value: Integers) -> range:

@@ -96,6 +96,18 @@ def test_a_stride_forbids_shortcut_and_zero_though_the_channels_stay():
     assert "zero" not in space.decisions()[0].options
 
 
+def test_a_stride_on_a_single_pixel_makes_no_shortcut_either():
+    space = mobile(image=(1, 1, 1), stages=[{"channels": 4, "stride": 2}], stem=4)
+    assert "sum" not in kinds(space, {"stage0/block0/op": "k3_e3"})
+
+
+def test_the_searched_table_at_135_percent_is_the_published_gpu_network():
+    found = Mobile.published()["proxyless_gpu"]
+    scaled = Mobile(Mobile.Config(width=135, dropout=0.3), (3, 224, 224), 1000)
+    published = Mobile(Mobile.Config.model_validate(found.settings), (3, 224, 224), 1000)
+    assert scaled.graph(found.architecture) == published.graph(found.architecture)
+
+
 def test_a_first_block_that_keeps_the_shape_may_be_left_out():
     space = mobile(stages=[{"channels": 4}], stem=4)
     assert "zero" in space.decisions()[0].options
