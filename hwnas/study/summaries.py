@@ -29,7 +29,10 @@ def train(task: str, done: Sequence[Mapping[str, Any]]) -> str:
     """Say how many networks were trained and how good the best is on the test split."""
     best = max(each["accuracy_test"] for each in done)
     noun = "network" if len(done) == 1 else "networks"
-    return f"{len(done)} {noun} from scratch · {done[0]['epochs']} epochs · test up to {_scored(task, best)}"
+    return (
+        f"{len(done)} {noun} from scratch · {done[0]['epochs']} epochs · "
+        f"test up to {_scored(task, best)}"
+    )
 
 
 def export(exported: Exported) -> str:
