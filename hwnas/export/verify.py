@@ -78,5 +78,5 @@ def parity(model: ModelProto, reference: Callable[[Array], Array], images: Array
         max_abs_difference=float(np.abs(got - expected).max()),
         max_abs_logit=float(np.abs(expected).max()),
         samples=whole,
-        same_class=float((got.argmax(1) == expected.argmax(1)).mean()),
+        same_class=float((got.argmax(-1) == expected.argmax(-1)).mean()),
     )
