@@ -86,6 +86,8 @@ def initial_value(name: str, spec: WeightSpec) -> Array:
     if spec.init == "ones":
         return np.ones(spec.shape, np.float32)
     generator = np.random.default_rng(zlib.crc32(name.encode()))
+    if spec.init == "uniform":
+        return generator.uniform(-spec.bound, spec.bound, spec.shape).astype(np.float32)
     return generator.normal(0.0, spec.std, spec.shape).astype(np.float32)
 
 
@@ -122,11 +124,13 @@ class _Writer:
         for position, each in enumerate(own):
             is_last = position == len(own) - 1
             new = f"n{index}" if is_last else f"n{index}.{position}"
+            others = (f"{new}:{i}" for i in range(1, len(each.output)))
+            names = dict(zip(each.output, [new, *others], strict=True))
             for later in own[position + 1 :]:
-                later.input[:] = [new if i == each.output[0] else i for i in later.input]
-            if output == each.output[0]:
-                output = new
-            each.name = each.output[0] = new
+                later.input[:] = [names.get(i, i) for i in later.input]
+            output = names.get(output, output)
+            each.name = new
+            each.output[:] = names.values()
         return output
 
     def name_result(self, output: str, name: str) -> None:
@@ -138,11 +142,16 @@ class _Writer:
             node.input[:] = [name if each == output else each for each in node.input]
 
     def emit(self, op_type: str, inputs: Sequence[str], **attributes: Any) -> str:
+        return self.emit_many(op_type, inputs, 1, **attributes)[0]
+
+    def emit_many(
+        self, op_type: str, inputs: Sequence[str], count: int, **attributes: Any
+    ) -> list[str]:
         from onnx import helper
 
-        output = f"new{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op_type, list(inputs), [output], **attributes))
-        return output
+        outputs = [f"new{len(self.nodes)}/{i}" for i in range(count)]
+        self.nodes.append(helper.make_node(op_type, list(inputs), outputs, **attributes))
+        return outputs
 
     def weight(self, local: str) -> str:
         assert self._node is not None

@@ -28,7 +28,7 @@ Shape: TypeAlias = tuple[int, ...]
 Size: TypeAlias = int | tuple[int, int]
 #: ``same``: dilation * (kernel - 1) // 2 zeros on each side; ``valid``: none.
 Padding = Literal["same", "valid"]
-Init = Literal["he_normal", "zeros", "ones"]
+Init = Literal["he_normal", "uniform", "zeros", "ones"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,18 @@ class WeightSpec:
 
     Attributes:
         shape: The tensor's shape.
-        init: ``he_normal`` draws from N(0, 2 / fan_in) (He et al. 2015, eq. 10).
+        init: ``he_normal`` draws from N(0, 2 / fan_in) (He et al. 2015, eq. 10), ``uniform`` from
+            ± `bound`.
         fan_in: Number of inputs that one output sums over; used by ``he_normal``.
         is_trainable: False for running statistics.
+        bound: Largest magnitude that ``uniform`` draws.
     """
 
     shape: Shape
     init: Init
     fan_in: int = 1
     is_trainable: bool = True
+    bound: float = 0.0
 
     @property
     def std(self) -> float:
@@ -90,6 +93,11 @@ class OnnxNodeWriter(Protocol):
 
     def emit(self, op_type: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Add a node and return the name of its output."""
+
+    def emit_many(
+        self, op_type: str, inputs: Sequence[str], count: int, **attributes: Any
+    ) -> list[str]:
+        """Add a node with several outputs and return their names."""
 
     def weight(self, local: str) -> str:
         """Return the name of the initializer of the op's own weight `local`."""
@@ -152,6 +160,13 @@ class Composite(Op):
     @abstractmethod
     def expand(self, g: GraphBuilder, inputs: Sequence[Value]) -> Value:
         """Add the ops that this one stands for. Weight names are relative to the op's own."""
+
+
+def matrix_spec(shape: Shape, fan_in: int, bound: float | None) -> WeightSpec:
+    """Return a matrix that starts uniformly in ± `bound`, or without one as ``he_normal``."""
+    if bound is None:
+        return WeightSpec(shape, "he_normal", fan_in=fan_in)
+    return WeightSpec(shape, "uniform", bound=bound)
 
 
 def register(kind: str) -> Any:

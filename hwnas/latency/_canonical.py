@@ -70,6 +70,12 @@ class _Probe:
         self.lines.append(f"{op_type}({','.join(inputs)};{settings})")
         return f"%{len(self.types)}"
 
+    def emit_many(
+        self, op_type: str, inputs: Sequence[str], count: int, **attributes: Any
+    ) -> list[str]:
+        first = self.emit(op_type, inputs, **attributes)
+        return [first, *(f"{first}:{i}" for i in range(1, count))]
+
     def weight(self, local: str) -> str:
         return f"{local}{list(self._specs[local].shape)}"
 

@@ -97,7 +97,11 @@ class WeightStore:
             value = torch.ones(spec.shape, dtype=self.dtype)
         else:
             generator = torch.Generator().manual_seed(zlib.crc32(f"{self.seed}/{name}".encode()))
-            value = torch.randn(spec.shape, generator=generator, dtype=self.dtype) * spec.std
+            if spec.init == "uniform":
+                value = torch.rand(spec.shape, generator=generator, dtype=self.dtype)
+                value = value.mul_(2 * spec.bound).sub_(spec.bound)
+            else:
+                value = torch.randn(spec.shape, generator=generator, dtype=self.dtype) * spec.std
         return self._place(value).requires_grad_(spec.is_trainable)
 
     def _place(self, value: torch.Tensor) -> torch.Tensor:

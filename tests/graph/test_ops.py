@@ -3,11 +3,12 @@ import torch
 
 from hwnas.errors import ShapeError
 from hwnas.graph import EVAL, OPS, GraphBuilder
+from hwnas.graph.counts import macs
 from hwnas.graph.ops.mixed_op import Candidate
 from hwnas.graph.ops.pool import MaxPool
 from hwnas.graph.ops.sep_conv import SepConv
 from hwnas.graph.ops.tree_cell import NAS_CELL
-from hwnas.testing.ops import OpSuite
+from hwnas.testing.ops import OpSuite, graph_of
 
 IMAGE = (4, 6, 6)
 ODD = (4, 7, 5)
@@ -210,6 +211,53 @@ class TestRnnCell(OpSuite):
             {"hidden": 4, "previous": (0, 0), "activations": (3, 1, 0), "carry_last": True},
             [(2, 4)],
         ),
+        (
+            "rnn_cell",
+            {
+                "hidden": 4,
+                "previous": (0, 0),
+                "activations": (3, 0, 1),
+                "output": "later",
+                "weights_per": "function",
+                "with_state": True,
+                "bound": 0.8,
+            },
+            [(3, 2)],
+        ),
+        (
+            "rnn_cell",
+            {"hidden": 4, "previous": (0, 1), "activations": (0, 1, 2), "clip": 0.4, "bound": 0.8},
+            [(3, 4)],
+        ),
+        (
+            "rnn_cell",
+            {"hidden": 3, "previous": (0,), "activations": (0, 3), "onnx": "scan", "bound": 0.8},
+            [(3, 4)],
+        ),
+    )
+
+    def test_gradients_are_right(self) -> None:
+        """A clipped state's factor is a constant to the gradient: finite differences see more."""
+        kept = [case for case in self.cases if "clip" not in case[1]]
+        type("Unclipped", (OpSuite,), {"cases": kept})().test_gradients_are_right()
+
+
+class TestLstm(OpSuite):
+    cases = (
+        ("lstm", {"hidden": 3}, [(4, 2)]),
+        ("lstm", {"hidden": 5, "with_state": True, "bound": 0.7}, [(3, 5)]),
+    )
+
+    def test_macs_agree_with_pytorchs_own_counter(self) -> None:
+        """PyTorch counts nothing inside its LSTM: 4 H (E + H) a step, by hand."""
+        assert [macs(graph_of(case)) for case in self.cases] == [4 * 12 * 5, 3 * 20 * 10]
+
+
+class TestSteps(OpSuite):
+    cases = (
+        ("locked_dropout", {"rate": 0.5}, [(3, 4)]),
+        ("step_norm", {}, [(3, 4)]),
+        ("step_norm", {"epsilon": 1e-3}, [(1, 2)]),
     )
 
 

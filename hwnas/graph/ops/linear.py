@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwnas.errors import ShapeError
-from hwnas.graph.op import OnnxNodeWriter, Primitive, RunMode, Shape, WeightSpec, register
+from hwnas.graph.op import (
+    OnnxNodeWriter,
+    Primitive,
+    RunMode,
+    Shape,
+    WeightSpec,
+    matrix_spec,
+    register,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,10 +32,12 @@ class Linear(Primitive):
     Attributes:
         features: Size of the output.
         bias: Whether a constant is added.
+        bound: The weight starts uniformly in ± this; None: from N(0, 2 / F).
     """
 
     features: int
     bias: bool = True
+    bound: float | None = None
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         """Return (…, features).
@@ -42,7 +52,7 @@ class Linear(Primitive):
     def weights(self, inputs: Sequence[Shape]) -> Mapping[str, WeightSpec]:
         """Return `weight` [features, F] and `bias` [features]."""
         size = inputs[0][-1]
-        weight = {"weight": WeightSpec((self.features, size), "he_normal", fan_in=size)}
+        weight = {"weight": matrix_spec((self.features, size), size, self.bound)}
         return weight | ({"bias": WeightSpec((self.features,), "zeros")} if self.bias else {})
 
     def forward(
