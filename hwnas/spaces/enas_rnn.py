@@ -128,8 +128,8 @@ class EnasRnn(SearchSpace):
                 settings={"nodes": 12, "hidden": 748, "decoder_bias": False, "clip_hidden": None},
                 input_shape=(35,),
                 classes=10_000,
-                source="cell and sizes: scripts/ptb_final.sh of melodyguan/enas; figure: Pham et "
-                "al. 2018, table 1 (24 million)",
+                source="cell and sizes: scripts/ptb_final.sh of melodyguan/enas; 24 million: Pham "
+                "et al. 2018, table 1, from memory (unverified)",
                 params=Stated(24e6, 0.5e6),
                 difference="the script's sizes give 22,027,104: 7.48 M for 10,000 words of 748, "
                 "which are the last layer too, and 14.55 M for the cell; 24 M would be a width of "
