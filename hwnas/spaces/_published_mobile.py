@@ -74,7 +74,7 @@ def _proxyless(
         },
         _IMAGENET,
         1000,
-        "Cai et al. 2019, figure 4; multiply-adds: `Total FLOPs` of the authors' logs "
+        "Cai et al. 2019; multiply-adds: `Total FLOPs` of the authors' logs "
         "(mit-han-lab/proxylessnas, logs/imagenet_*_log.txt); ops and exact number of parameters: "
         "the authors' configuration as read by imgclsmob (chainer_/chainercv2/models); dropout: "
         "search/README.md",

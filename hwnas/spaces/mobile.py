@@ -2,7 +2,8 @@
 
 Sources: Cai et al. 2019 (ProxylessNAS), section 4.2, and the authors' code
 (`search/models/super_nets/super_proxyless.py`); Tan et al. 2019 (MnasNet), section 4.1; Sandler et
-al. 2018 (MobileNetV2), table 2.
+al. 2018 (MobileNetV2), table 2. Numbers of sections and tables are unverified; the rules are those
+of the public code.
 """
 
 from __future__ import annotations
