@@ -209,7 +209,7 @@ def _project(g: GraphBuilder, x: Value, width: int, place: str) -> Value:
 
 def _truncate(g: GraphBuilder, x: Value, width: int) -> Value:
     """Leave out channels at the end; there is never more than one too many."""
-    return x if x.shape[0] == width else g.slice_channels(x, start=0, stop=width)
+    return x if x.shape[0] == width else g.slice(x, axis=0, start=0, stop=width)
 
 
 def _sum(g: GraphBuilder, parts: Sequence[Value]) -> Value:

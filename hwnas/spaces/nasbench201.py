@@ -171,7 +171,7 @@ def _add_cell(
         parts = [
             _op(g, ops[u, v], values[u], f"{name}/{u}to{v}") for u in range(v) if ops[u, v] != NONE
         ]
-        total = parts[0] if parts else g.zeros_like(x)
+        total = parts[0] if parts else g.zero(x)
         for each in parts[1:]:
             total = g.sum(total, each)
         values.append(total)

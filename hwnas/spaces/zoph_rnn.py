@@ -80,8 +80,9 @@ class ZophRnn(SearchSpace):
         for layer in range(c.layers):
             before = g.carried(g.input, name=f"state{layer}", size=(2 * c.hidden,))
             both = g.add(cell, [self._drop(g, x), before], f"layer{layer}")
-            x = g.feature_range(both, first=0, count=c.hidden)
-            states.append(g.final_state(both))
+            x = g.slice(both, axis=1, start=0, stop=c.hidden)
+            last = g.slice(both, axis=0, start=both.shape[0] - 1, stop=both.shape[0])
+            states.append(g.reshape(last, size=(2 * c.hidden,)))
         logits = g.linear(self._drop(g, x), features=self.classes, weights=decoder)
         return g.finish(logits, *states)
 

@@ -85,8 +85,6 @@ class TestCombine(OpSuite):
     cases = (
         ("sum", {}, [IMAGE, IMAGE]),
         ("concat", {}, [IMAGE, (2, 6, 6), (3, 6, 6)]),
-        ("slice_channels", {"start": 1, "stop": 3}, [ODD]),
-        ("zeros_like", {}, [ODD]),
     )
 
 
@@ -320,9 +318,6 @@ class TestTreeCell(OpSuite):
         ("tree_cell", {"hidden": 3, **TREE}, [(4, 5)]),
         ("tree_cell", {"hidden": 2, **NAS_CELL}, [(3, 3)]),
         ("tree_cell", {"hidden": 3, **TREE, "cell_at": 2, "inject_at": 2}, [(2, 3)]),
-        ("feature_range", {"first": 1, "count": 2}, [(4, 5)]),
-        ("feature_range", {"first": 0, "count": 3}, [(3,)]),
-        ("final_state", {}, [(4, 5)]),
     )
 
 

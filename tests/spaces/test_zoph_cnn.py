@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hwnas.errors import ShapeError
-from hwnas.graph import BATCH, Architecture, GraphBuilder
+from hwnas.graph import BATCH, Architecture, Graph, GraphBuilder, Value
 from hwnas.graph.ops.pad_to import PadTo
 from hwnas.spaces.zoph_cnn import ZophCnn, join, published_depth
 from hwnas.supernet.run import run
@@ -44,7 +44,7 @@ class TestStrided(SpaceSuite):
 
 def test_an_image_that_is_too_large_is_refused():
     with pytest.raises(ShapeError, match="does not fit"):
-        PadTo((4, 5)).shape([(2, 4, 6)])
+        GraphBuilder.for_expansion([(2, 4, 6)]).add(PadTo((4, 5)), [Value(0, (2, 4, 6))])
 
 
 def test_the_published_options_and_their_number():
@@ -130,9 +130,10 @@ def test_repair_keeps_every_image_whole(shapes):
     result = join(g, list(g.inputs))
     assert result.shape == (sum(shape[0] for shape in shapes), *size)
     values = list(images)
-    for node in g.nodes[len(shapes) :]:
+    expanded = Graph(tuple(g.nodes), (result.index,)).expanded()
+    for node in expanded.nodes[len(shapes) :]:
         values.append(node.op.forward([values[i] for i in node.inputs], {}, BATCH))
-    joined = values[result.index]
+    joined = values[expanded.outputs[0]]
     assert joined.shape == (1, *result.shape)
     first = 0
     for image, (channels, height, width) in zip(images, shapes, strict=True):
