@@ -95,7 +95,7 @@ def check(config: RunConfig) -> Check:
         estimated_s=None
         if images is None or space.given is not None
         else _estimate(config, images, statistics.mean(searched)),
-        table=where_from(config.latency.table),
+        table="plays no part" if config.latency.skip else where_from(config.latency.table),
         warnings=_warnings(config),
     )
 
@@ -131,7 +131,8 @@ def _warnings(config: RunConfig) -> list[str]:
         return ["strategy and search are ignored: the configuration gives the architecture"]
     found = []
     objective = config.objective
-    if objective.max_latency_ms is None and objective.latency_percentile is None:
+    has_budget = objective.max_latency_ms is not None or objective.latency_percentile is not None
+    if not has_budget and not config.latency.skip:
         found.append("no latency budget: the search looks for accuracy alone (--max-latency-ms)")
     if objective.max_latency_ms is not None and objective.latency_percentile is not None:
         found.append("objective.latency_percentile is ignored: max_latency_ms is given")

@@ -18,7 +18,7 @@ import torch
 from hwnas.engine import Interrupted, Silent
 from hwnas.engine.run_folder import RunFolder, RunRecord
 from hwnas.engine.trials_db import TrialState
-from hwnas.errors import HwnasError, RunFolderError
+from hwnas.errors import HwnasError, RunFolderError, TrialFailed
 from hwnas.strategies import UNTOLD_IDS
 
 Make = Callable[..., RunFolder]
@@ -274,3 +274,51 @@ def test_threads_of_torch_are_left_alone(small: ModuleType, folder: Make) -> Non
     before = torch.get_num_threads()
     small.build(folder(), "random").run()
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_an_epoch_that_diverged_begins_anew_with_other_children(
+    small: ModuleType, folder: Make, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    """What a diverged attempt did to weights, momentum and trials is rolled back."""
+    run = folder()
+    search = small.build(run, "enas", recoveries=2)
+    trained: list[tuple[int, int]] = []
+    original = type(search)._train
+
+    def train(self: Any, number: int, attempt: int) -> dict[str, float]:
+        trained.append((number, attempt))
+        found = original(self, number, attempt)
+        if number == epoch and attempt < 2:
+            raise TrialFailed("training diverged")
+        return found
+
+    monkeypatch.setattr(type(search), "_train", train)
+    search.run()
+    assert [each for each in trained if each[0] == epoch] == [(epoch, 0), (epoch, 1), (epoch, 2)]
+    assert len(trained) == search.settings.epochs + 2
+    assert run.trials.count() == search.settings.epochs * 15
+    warnings = [each for each in run.events.read() if each["kind"] == "warning"]
+    assert [each["attempt"] for each in warnings] == [1, 2]
+
+    # The third attempt starts from what the epoch started from: a search that was lucky at once
+    # with the same children ends with the same bits.
+    again = small.build(folder("again"), "enas", recoveries=2)
+    monkeypatch.setattr(
+        type(again), "_train", lambda self, n, a: original(self, n, 2 if n == epoch else a)
+    )
+    again.run()
+    assert small.outcome(again)["weights"] == small.outcome(search)["weights"]
+
+
+def test_without_recoveries_left_the_search_ends(
+    small: ModuleType, folder: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = small.build(folder(), "random", recoveries=1)
+
+    def diverge(self: Any, number: int, attempt: int) -> dict[str, float]:
+        raise TrialFailed("training diverged")
+
+    monkeypatch.setattr(type(search), "_train", diverge)
+    with pytest.raises(TrialFailed, match="diverged"):
+        search.run()
