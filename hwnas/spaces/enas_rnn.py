@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from hwnas.graph import Architecture, Graph, GraphBuilder, Pick, Shape
+from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, Published, SearchSpace, Stated
 from hwnas.spaces._language import LanguageConfig, check_text, embed, predict
 
@@ -118,6 +119,13 @@ class EnasRnn(SearchSpace):
             previous.append(pick.predecessor(f"node{node}/previous", node))
             activations.append(pick.one_of(f"node{node}/activation", ACTIVATIONS))
         return tuple(previous), tuple(ACTIVATIONS.index(each) for each in activations)
+
+    @classmethod
+    def cell_outputs(cls, config: PluginConfig) -> Mapping[str, tuple[int, ...]]:
+        """Return the nodes that are averaged, where these are not the leaves."""
+        assert isinstance(config, cls.Config)
+        behind = config.nodes if config.first_node == "tanh" else config.nodes - 1
+        return {"": tuple(range(1, behind + 1))} if config.output == "later" and behind else {}
 
     @classmethod
     def published(cls) -> Mapping[str, Published]:
