@@ -3,7 +3,7 @@
 Read are cells in which node `i` combines two of the states before it, named as in `enas_micro`:
 ``<cell>/node<i>/input1``, ``input2``, ``op1``, ``op2``. State 0 is the output of the cell before
 the previous one, state 1 that of the previous one, state `i + 2` is node `i`; whatever no node
-reads is the cell's output, unless the space says otherwise.
+reads is the cell's output, unless the space says otherwise. Recurrent cells: `recurrent_cell`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hwnas.report.recurrent_cell import recurrent_drawing
 from hwnas.report.results import Drawing, DrawnEdge, DrawnNode
 
 _NAME = re.compile(r"(?P<cell>.+)/node(?P<node>\d+)/(?P<part>input1|input2|op1|op2)")
@@ -36,10 +37,14 @@ def cell_drawings(
         if match is not None:
             found[match["cell"]][int(match["node"])][match["part"]] = answer
     cells = {name: _cell(parts) for name, parts in found.items()}
+    recurrent = recurrent_drawing(answers, (outputs or {}).get(""))
     return [
-        _drawing(f"{name} cell", cell, (outputs or {}).get(name))
-        for name, cell in cells.items()
-        if cell
+        *([recurrent] if recurrent else []),
+        *(
+            _drawing(f"{name} cell", cell, (outputs or {}).get(name))
+            for name, cell in cells.items()
+            if cell
+        ),
     ]
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from hwnas.graph import Architecture, Graph, GraphBuilder, Pick, Shape
+from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, Published, SearchSpace, Stated
 from hwnas.spaces._language import LanguageConfig, check_text, embed, predict
 
@@ -120,9 +121,17 @@ class EnasRnn(SearchSpace):
         return tuple(previous), tuple(ACTIVATIONS.index(each) for each in activations)
 
     @classmethod
+    def cell_outputs(cls, config: PluginConfig) -> Mapping[str, tuple[int, ...]]:
+        """Return the nodes that are averaged, where these are not the leaves."""
+        assert isinstance(config, cls.Config)
+        behind = config.nodes if config.first_node == "tanh" else config.nodes - 1
+        return {"": tuple(range(1, behind + 1))} if config.output == "later" and behind else {}
+
+    @classmethod
     def published(cls) -> Mapping[str, Published]:
-        """Return the cell of the paper (figure 6) with the settings of its final training."""
+        """Return the paper's cell (figure 6), and those of enas_lm, for their final training."""
         return {
+            **{name: _of_enas_lm(numbers) for name, numbers in _ENAS_LM.items()},
             "enas_ptb": Published(
                 architecture=from_numbers("0 0 0 1 1 2 1 2 0 2 0 5 1 1 0 6 1 8 1 8 1 8 1"),
                 settings={"nodes": 12, "hidden": 748, "decoder_bias": False, "clip_hidden": None},
@@ -134,8 +143,42 @@ class EnasRnn(SearchSpace):
                 difference="the script's sizes give 22,027,104: 7.48 M for 10,000 words of 748, "
                 "which are the last layer too, and 14.55 M for the cell; 24 M would be a width of "
                 "785",
-            )
+            ),
         }
+
+
+#: README.md of google-research/enas_lm: its own cell, and the one that DARTS found.
+_ENAS_LM = {
+    "enas_lm": "0 2 1 0 2 1 2 2 4 0 5 0 3 2 6 2",
+    "darts_ptb": "0 2 1 1 1 1 1 3 2 0 5 2 3 0 5 1",
+}
+
+
+def _of_enas_lm(text: str) -> Published:
+    """Return a cell as enas_lm trains it; 0 tanh, 1 ReLU, 2 sigmoid, 3 identity."""
+    numbers = [int(each) for each in text.split()]
+    answers: dict[str, int | str] = {}
+    for node, (source, function) in enumerate(
+        zip(numbers[::2], numbers[1::2], strict=True), start=1
+    ):
+        answers[f"node{node}/previous"] = source
+        answers[f"node{node}/activation"] = ("tanh", "ReLU", "sigmoid", "identity")[function]
+    return Published(
+        architecture=Architecture(answers),
+        settings={
+            "nodes": len(answers) // 2,
+            "first_node": "tanh",
+            "output": "later",
+            "hidden": 800,
+            "decoder_bias": False,
+            "clip_hidden": None,
+        },
+        input_shape=(35,),
+        classes=10_000,
+        source="cell: README.md of google-research/enas_lm; parameters: the variables of its "
+        "src/fixed_lib.py, 10,000 · 800 + 1,600 · 1,600 + 8 · 800 · 1,600",
+        params=Stated(20_800_000),
+    )
 
 
 def from_numbers(text: str) -> Architecture:

@@ -63,10 +63,10 @@ class ChosenNetwork(Section):
 
 def _cells(run: RunData) -> list[Drawing]:
     row = run.results.chosen_row if run.results else None
-    return [] if row is None else cell_drawings(row.architecture.answers, _outputs(run))
+    return [] if row is None else cell_drawings(row.architecture.answers, outputs_of(run))
 
 
-def _outputs(run: RunData) -> Mapping[str, tuple[int, ...]]:
+def outputs_of(run: RunData) -> Mapping[str, tuple[int, ...]]:
     """Return what makes the output of each cell, as far as the space of the run says it."""
     section, train = run.config.get("space"), run.config.get("train")
     name = run.plugin("space")
