@@ -142,7 +142,7 @@ class TestHeadline:
         self, make_run: Run
     ) -> None:
         [lead] = list(of_kind(section("headline").render(make_run()), parts.Text))
-        assert "90.1\u202f% test accuracy" in lead.text
+        assert "reaches an accuracy of 90.1\u202f% on the test split" in lead.text
         assert "1.86\u202fms, measured on this device" in lead.text
         assert "1.7 times faster and 1.1 points less accurate than the baseline" in lead.text
 

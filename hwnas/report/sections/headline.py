@@ -177,7 +177,8 @@ def _score(row: HeadlineRow, score: float | None) -> str:
 
 
 def _worth(row: HeadlineRow, score: float) -> str:
-    return f"{TASKS.get(row.task).quality} {_score(row, score)}"
+    quality = TASKS.get(row.task).quality
+    return f"{'an' if quality[0] in 'aeiou' else 'a'} {quality} of {_score(row, score)}"
 
 
 def _cells(row: HeadlineRow) -> tuple[Cell, ...]:
