@@ -60,7 +60,7 @@ class Channels:
         for node in graph.nodes:
             axis = self._axis(node)
             self._axes.append(axis)
-            if node.weights:
+            if node.weights and node.inputs:
                 read = self._axes[node.inputs[0]]
                 before, after = known.setdefault(node.weights, (read, axis))
                 self._join(before, read)
