@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from hwnas.data import DATASETS, Dataset
 from hwnas.errors import UserInputError
 from hwnas.spaces import SPACES, SearchSpace
+from hwnas.spaces._given import given_architecture
 from hwnas.strategies import STRATEGIES, Strategy
 from hwnas.study.config import RunConfig
-from hwnas.study.given import given_architecture
 from hwnas.study.sections import Plugin
 
 if TYPE_CHECKING:

@@ -31,9 +31,11 @@ def descend(
     best, lowest = start, float(cost([start])[0])
     for _ in range(rounds):
         before = lowest
-        for decision in space.decisions_of(best.replay()):
-            if decision.name not in best:
+        for name in [each.name for each in space.decisions_of(best.replay())]:
+            now = {each.name: each for each in space.decisions_of(best.replay())}
+            if name not in now:
                 continue  # an earlier change removed it
+            decision = now[name]  # which may have changed its options
             changed = [
                 each
                 for index in range(min(decision.count, _MOST_OPTIONS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hwnas.spaces import SPACES
-from hwnas.study.given import PUBLISHED
+from hwnas.spaces._given import PUBLISHED
 from hwnas.study.load import load_config, recipes
 
 CONFIGS = {name: load_config(name) for name in recipes()}

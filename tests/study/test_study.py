@@ -139,8 +139,9 @@ def test_the_largest_network_is_at_least_as_large_as_all_samples(space: str) -> 
     assert macs(found.graph(biggest)) >= max(macs(found.graph(each)) for each in others)
 
 
-def test_descending_never_ends_higher_than_it_began(py_rng: random.Random) -> None:
-    space = Study({"space": "conv_chain"}).context.space
+@pytest.mark.parametrize("name", ["conv_chain", "transform"])  # one whose options depend on picks
+def test_descending_never_ends_higher_than_it_began(py_rng: random.Random, name: str) -> None:
+    space = Study({"space": name}).context.space
     for _ in range(5):
         start = space.sample(py_rng)
         best, cost = descend(space, start, lambda them: [hash(a) % 1000 for a in them])

@@ -1,0 +1,54 @@
+"""Children of a trained network: what they start from, and what they need."""
+
+import pickle
+
+import pytest
+
+from hwnas.data import DATASETS
+from hwnas.errors import UserInputError
+from hwnas.estimators import ESTIMATORS
+from hwnas.graph.architecture import Architecture
+from hwnas.spaces import SPACES
+
+STOP = {"step0/action": "stop"}
+WIDER = {
+    "step0/action": "scale",
+    "step0/layer": "width16/stem",
+    "step0/factor": 1.5,
+    "step1/action": "insert",
+    "step1/layer": "width16/layer1/sep_conv3",
+    "step1/kind": "conv3",
+    "step2/action": "stop",
+}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return DATASETS.get("digits")(DATASETS.get("digits").Config())
+
+
+def build(dataset, space="transform", **settings):
+    space_class, kind = SPACES.get(space), ESTIMATORS.get("inherited")
+    of = space_class(space_class.Config(), dataset.input_shape, dataset.classes)
+    return kind(kind.Config(base_epochs=3, **settings), space=of, dataset=dataset, seed=1)
+
+
+def test_a_grown_child_scores_what_the_base_does_before_it_is_trained(dataset):
+    estimator = build(dataset, epochs=0)
+    base = estimator.evaluate(Architecture(STOP), 0)
+    child = estimator.evaluate(Architecture(WIDER), 1)
+    assert base.accuracy > 0.5
+    assert child.accuracy == base.accuracy
+
+
+def test_an_epoch_from_inherited_weights_repeats_exactly_in_another_process(dataset):
+    estimator = build(dataset, epochs=1)
+    first = estimator.evaluate(Architecture(WIDER), 1)
+    again = pickle.loads(pickle.dumps(estimator))
+    assert again._trained_base is None
+    assert again.evaluate(Architecture(WIDER), 1).accuracy == first.accuracy
+
+
+def test_a_space_without_a_base_network_is_refused(dataset):
+    with pytest.raises(UserInputError, match="base network"):
+        build(dataset, space="conv_chain")
