@@ -71,11 +71,25 @@ class SearchSpace(ABC):
 
     Attributes:
         given: The only architecture that is left to sample; None for all of them.
+        task: What its networks learn: ``classification`` of images, ``language_model`` of text;
+            None for whatever the data is.
+
+    Raises:
+        UserInputError: The input is text and the space is for images, or the other way round.
     """
 
     Config: ClassVar[type[PluginConfig]] = PluginConfig
+    task: ClassVar[str | None] = "classification"
 
     def __init__(self, config: PluginConfig, input_shape: Shape, classes: int) -> None:
+        is_text = len(input_shape) == 1
+        if self.task is not None and is_text != (self.task == "language_model"):
+            texts = "data.name: shakespeare, wikitext2 or penn_treebank"
+            raise UserInputError(
+                f"the space {type(self).__name__} is for {'images' if is_text else 'text'}, not "
+                f"for inputs of shape {input_shape}",
+                f"use {'a data set of images, such as data.name: digits' if is_text else texts}",
+            )
         self.config = config
         self.input_shape = input_shape
         self.classes = classes

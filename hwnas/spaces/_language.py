@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from hwnas.errors import UserInputError
-from hwnas.graph import Graph, GraphBuilder, Shape, Value
+from hwnas.graph import Graph, GraphBuilder, Value
 from hwnas.registry import PluginConfig
 
 
@@ -40,17 +40,12 @@ class LanguageConfig(PluginConfig):
     )
 
 
-def check_text(space: str, config: LanguageConfig, input_shape: Shape) -> None:
-    """Refuse data that is not text, and sizes that cannot be tied.
+def check_tied(config: LanguageConfig) -> None:
+    """Refuse sizes that cannot be tied.
 
     Raises:
-        UserInputError: The input is an image, or embedding and output differ but are tied.
+        UserInputError: Embedding and output differ but are tied.
     """
-    if len(input_shape) != 1:
-        raise UserInputError(
-            f"the space {space!r} is for text, not for inputs of shape {input_shape}",
-            "use data.name: shakespeare, wikitext2 or penn_treebank",
-        )
     if config.tied and config.embedding not in (None, config.hidden):
         raise UserInputError(
             f"space: an embedding of {config.embedding} cannot be tied to a last layer of "

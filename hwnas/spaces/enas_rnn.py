@@ -15,7 +15,7 @@ from pydantic import Field
 from hwnas.graph import Architecture, Graph, GraphBuilder, Pick, Shape
 from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, Published, SearchSpace, Stated
-from hwnas.spaces._language import LanguageConfig, check_text, embed, predict
+from hwnas.spaces._language import LanguageConfig, check_tied, embed, predict
 
 #: In the order of the kernels' numbers.
 ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
@@ -69,9 +69,10 @@ class EnasRnn(SearchSpace):
         )
 
     config: Config
+    task = "language_model"
 
     def __init__(self, config: Config, input_shape: Shape, classes: int) -> None:
-        check_text("enas_rnn", config, input_shape)
+        check_tied(config)
         super().__init__(config, input_shape, classes)
 
     def build(self, pick: Pick) -> Graph:

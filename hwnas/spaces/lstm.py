@@ -6,7 +6,7 @@ from pydantic import Field
 
 from hwnas.graph import Graph, GraphBuilder, Pick, Shape
 from hwnas.spaces import SPACES, SearchSpace
-from hwnas.spaces._language import LanguageConfig, check_text, embed, predict
+from hwnas.spaces._language import LanguageConfig, check_tied, embed, predict
 
 
 @SPACES.register("lstm")
@@ -25,9 +25,10 @@ class LstmStack(SearchSpace):
         )
 
     config: Config
+    task = "language_model"
 
     def __init__(self, config: Config, input_shape: Shape, classes: int) -> None:
-        check_text("lstm", config, input_shape)
+        check_tied(config)
         super().__init__(config, input_shape, classes)
 
     def build(self, pick: Pick) -> Graph:

@@ -48,6 +48,7 @@ class ModuleSpace(SearchSpace):
         )
 
     config: Config
+    task = None
 
     def __init__(self, config: Config, input_shape: Shape, classes: int) -> None:
         super().__init__(config, input_shape, classes)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from hwnas.errors import UserInputError
 from hwnas.graph import Architecture, Graph, GraphBuilder, Pick, Shape, Value
 from hwnas.graph.ops.tree_cell import ACTIVATIONS, COMBINATIONS, NAS_CELL, TreeCell
 from hwnas.registry import PluginConfig
@@ -58,13 +57,9 @@ class ZophRnn(SearchSpace):
             return self
 
     config: Config
+    task = "language_model"
 
     def __init__(self, config: Config, input_shape: Shape, classes: int) -> None:
-        if len(input_shape) != 1:
-            raise UserInputError(
-                f"the space 'zoph_rnn' is for text, not for inputs of shape {input_shape}",
-                "use data.name: shakespeare, wikitext2 or penn_treebank",
-            )
         super().__init__(config, input_shape, classes)
 
     def build(self, pick: Pick) -> Graph:
