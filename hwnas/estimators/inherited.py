@@ -34,7 +34,9 @@ class Inherited(Estimator):
     class Config(PluginConfig):
         """Settings of `inherited`."""
 
-        base_epochs: int = Field(10, ge=1, description="passes that train the base network")
+        base_epochs: int = Field(
+            10, ge=0, description="passes that train the base; 0: weights of base.onnx as they are"
+        )
         epochs: int = Field(2, ge=0, description="passes that train a child; 0: only scored")
         batch_size: int = Field(64, ge=1, description="training images a step")
         valid_batch_size: int = Field(512, ge=1, description="validation images at once")
@@ -82,6 +84,8 @@ class Inherited(Estimator):
 
     def _base(self) -> tuple[Graph, WeightStore]:
         """Return the base network and its weights, trained when they are first needed."""
+        import torch
+
         from hwnas.estimators._seeds import derive_seed
         from hwnas.supernet.weights import WeightStore
 
@@ -90,6 +94,9 @@ class Inherited(Estimator):
         if self._trained_base is None:
             seed = derive_seed(self.seed, "base")
             store = WeightStore(seed)
+            given = self.space.base_weights
+            if given is not None:
+                store.load({name: torch.tensor(value) for name, value in given.items()})
             self._train(graph, store, self.config.optimiser, self.config.base_epochs, seed)
             self._trained_base = store
         return graph, self._trained_base

@@ -9,8 +9,9 @@ only the abstract was at hand. Chen et al. 2016 (Net2Net), for what a change kee
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -20,6 +21,11 @@ from hwnas.graph.transform import Transformed
 from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, SearchSpace
 from hwnas.spaces._given import PUBLISHED, given_architecture
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hwnas.graph.from_onnx import Imported
 
 Action = Literal["scale", "insert", "remove"]
 STOP = "stop"
@@ -37,7 +43,7 @@ _DEFAULT_PICKS = {
 
 
 class Base(PluginConfig):
-    """The network that is changed: an architecture of another space."""
+    """The network that is changed: an architecture of another space, or an ONNX file."""
 
     space: str = Field("conv_chain", description="name of its space")
     settings: dict[str, Any] | None = Field(
@@ -46,6 +52,7 @@ class Base(PluginConfig):
     architecture: dict[str, Any] | str = Field(
         _DEFAULT_PICKS, description="its picks, a JSON file with them, or published:NAME"
     )
+    onnx: str | None = Field(None, description="an ONNX file instead, for the same images")
 
     @model_validator(mode="after")
     def _check(self) -> Base:
@@ -68,6 +75,18 @@ class Base(PluginConfig):
             found = plugin.published().get(name)
             settings = None if found is None else dict(found.settings)
         return plugin.Config.model_validate(settings or {})
+
+    def imported(self) -> Imported | None:
+        """Read the ONNX file, if there is one.
+
+        Raises:
+            UserInputError: It cannot be read, or has unsupported operators.
+        """
+        if self.onnx is None:
+            return None
+        from hwnas.graph.from_onnx import from_onnx
+
+        return from_onnx(self.onnx)
 
     def graph(self, input_shape: Shape, classes: int) -> Graph:
         """Build the network.
@@ -125,7 +144,26 @@ class Transform(SearchSpace):
     @cached_property
     def base(self) -> Transformed:
         """The network that is changed."""
-        return Transformed.base(self.config.base.graph(self.input_shape, self.classes))
+        if self._imported is None:
+            return Transformed.base(self.config.base.graph(self.input_shape, self.classes))
+        graph = self._imported.graph
+        wanted = (self.input_shape, (self.classes,))
+        found = (graph.input_shape, graph.nodes[graph.outputs[0]].shape)
+        if found != wanted:
+            raise UserInputError(
+                f"base: {self.config.base.onnx} maps {found[0]} to {found[1]}, the data is "
+                f"{wanted[0]} to {wanted[1]}"
+            )
+        return Transformed.base(graph)
+
+    @property
+    def base_weights(self) -> Mapping[str, np.ndarray[Any, Any]] | None:
+        """The base's weights by name, if it was read from a file that has them."""
+        return None if self._imported is None else self._imported.weights
+
+    @cached_property
+    def _imported(self) -> Imported | None:
+        return self.config.base.imported()
 
     def build(self, pick: Pick) -> Graph:
         """Build the network after the picked changes."""
@@ -146,22 +184,22 @@ class Transform(SearchSpace):
 
     def size(self) -> int:
         """Return the number of sequences of changes, counted over the networks they lead to."""
-        known: dict[tuple[int, Graph], int] = {}
+        last = self.config.steps - 1
 
         def count(network: Transformed, step: int) -> int:
-            found = known.get((step, network.graph))
-            if found is None:
-                found = known[step, network.graph] = 1 + sum(
-                    1
-                    if step == self.config.steps - 1
-                    else count(self._changed(network, action, layer, how, step), step + 1)
-                    for action, layers in self._options(network).items()
-                    for layer, ways in layers.items()
-                    for how in ways or (None,)
-                )
-            return found
+            return 1 + sum(
+                1 if step == last else count(self._changed(network, *change, step), step + 1)
+                for change in self._changes(network)
+            )
 
         return count(self.base, 0)
+
+    def _changes(self, network: Transformed) -> Iterator[tuple[str, str, Any]]:
+        """Yield action, layer and factor or kind of all that can be done to a network."""
+        for action, layers in self._options(network).items():
+            for layer, ways in layers.items():
+                for how in ways or (None,):
+                    yield action, layer, how
 
     def _options(self, network: Transformed) -> dict[str, dict[str, tuple[Any, ...]]]:
         """Return by action and layer the factors or kinds; what has none is not offered."""

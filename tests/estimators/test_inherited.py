@@ -2,13 +2,17 @@
 
 import pickle
 
+import onnx
 import pytest
 
 from hwnas.data import DATASETS
 from hwnas.errors import UserInputError
 from hwnas.estimators import ESTIMATORS
+from hwnas.estimators.inherited import Inherited
+from hwnas.export.onnx import to_onnx
 from hwnas.graph.architecture import Architecture
 from hwnas.spaces import SPACES
+from hwnas.spaces.transform import Transform
 
 STOP = {"step0/action": "stop"}
 WIDER = {
@@ -47,6 +51,21 @@ def test_an_epoch_from_inherited_weights_repeats_exactly_in_another_process(data
     again = pickle.loads(pickle.dumps(estimator))
     assert again._trained_base is None
     assert again.evaluate(Architecture(WIDER), 1).accuracy == first.accuracy
+
+
+def test_weights_of_a_file_are_inherited_as_they_are(dataset, tmp_path):
+    first = build(dataset)
+    graph, store = first._base()
+    model = to_onnx(graph, {name: value.numpy() for name, value in store.state().items()})
+    onnx.save(model, tmp_path / "base.onnx")
+    base = {"onnx": str(tmp_path / "base.onnx")}
+    space = Transform(Transform.Config(base=base), dataset.input_shape, dataset.classes)
+    settings = Inherited.Config(base_epochs=0, epochs=0)
+    second = Inherited(settings, space=space, dataset=dataset, seed=2)
+    found = second.evaluate(Architecture(STOP), 0).accuracy
+    plain = Inherited.Config(base_epochs=3, epochs=0)
+    own = Inherited(plain, space=first.space, dataset=dataset, seed=1)
+    assert found == own.evaluate(Architecture(STOP), 0).accuracy > 0.5
 
 
 def test_a_space_without_a_base_network_is_refused(dataset):
