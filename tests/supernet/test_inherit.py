@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hwnas.graph import BATCH, EVAL, GraphBuilder
 from hwnas.graph.transform import KINDS, Transformed
+from hwnas.spaces import SPACES
 from hwnas.spaces.transform import Transform
 from hwnas.supernet.inherit import inherit
 from hwnas.supernet.run import run
@@ -201,3 +202,25 @@ def test_any_changes_give_weights_that_run(base, seed):
 def test_all_kinds_are_inserted_somewhere():
     offered = [kinds for base in BASES.values() for kinds in base.insertable().values()]
     assert {kind for kinds in offered for kind in kinds} == set(KINDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in SPACES.names()
+        if SPACES.get(name).task == "classification" and name != "transform"
+    ],
+)
+def test_networks_of_every_space_grow_without_a_change_of_their_outputs(name):
+    """1e-4 of the largest logit: more than a hundred layers round in float32."""
+    kind, rng = SPACES.get(name), random.Random(1)
+    space = kind(kind.Config(), (3, 32, 32), 10)
+    base = network = Transformed.base(space.graph(space.sample(rng)))
+    for step in range(3):
+        layer, channels = rng.choice(list(network.scalable().items()))
+        network = network.scaled(layer, int(1.5 * channels) + 1)
+        layer, kinds = rng.choice(list(network.insertable().items()))
+        network = network.inserted(layer, rng.choice(kinds), step)
+    assert difference(base.graph, network.graph) < 1e-4
