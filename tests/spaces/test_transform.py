@@ -178,3 +178,12 @@ def test_settings_that_make_no_space_are_refused(settings, message):
 def test_a_base_that_is_none_is_refused(base, message):
     with pytest.raises(UserInputError, match=message):
         _ = Transform(Transform.Config(base=base), (1, 8, 8), 10).base
+
+
+def test_a_space_that_is_too_large_to_count_is_estimated(monkeypatch):
+    space = small(steps=3)
+    exact = space.size()
+    monkeypatch.setattr("hwnas.spaces.transform._COUNTED", 10)
+    estimate = space.size()
+    assert estimate == int(float(f"{estimate:.1e}"))
+    assert 0.9 * exact < estimate < 1.1 * exact
