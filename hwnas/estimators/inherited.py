@@ -38,6 +38,9 @@ class Inherited(Estimator):
             10, ge=0, description="passes that train the base; 0: weights of base.onnx as they are"
         )
         epochs: int = Field(2, ge=0, description="passes that train a child; 0: only scored")
+        noise: float = Field(
+            0.01, ge=0, description="tells copied channels apart, in deviations of the weights"
+        )
         batch_size: int = Field(64, ge=1, description="training images a step")
         valid_batch_size: int = Field(512, ge=1, description="validation images at once")
         optimiser: OptimiserConfig = Field(
@@ -72,7 +75,8 @@ class Inherited(Estimator):
         graph = self.space.graph(architecture)
         base, trained = self._base()
         start = time.monotonic()
-        store = inherit(base, graph, trained)
+        noise = self.config.noise if self.config.epochs else 0.0  # only training needs it
+        store = inherit(base, graph, trained, noise=noise)
         optimiser = self.config.child_optimiser or self.config.optimiser
         seed = derive_seed(self.seed, "trial", trial_id)
         self._train(graph, store, optimiser, self.config.epochs, seed)

@@ -1,8 +1,9 @@
 """Weights of a changed network, taken from those of the network that it was made from.
 
-Source: Chen et al. 2016 (Net2Net, arXiv 1511.05641), sections 2.2 and 2.3; that is from memory,
-unverified. Narrowing by the L1 norm of filters is Li et al. 2017 (Pruning Filters for Efficient
-ConvNets), likewise.
+Source: Chen et al. 2016 (Net2Net, arXiv 1511.05641), as summaries of it say it (the wiki of
+growingnet, H. Larochelle on shortscience.org); the paper's own sections were not at hand. Narrowing
+by the L1 norm of filters is Li et al. 2017 (Pruning Filters for Efficient ConvNets), from memory,
+unverified.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from hwnas.supernet.weights import WeightStore
 _Pairs = dict[int, int]
 
 
-def inherit(parent: Graph, child: Graph, store: WeightStore) -> WeightStore:
+def inherit(parent: Graph, child: Graph, store: WeightStore, *, noise: float = 0.0) -> WeightStore:
     """Return weights for a child that `hwnas.graph.transform` made of a parent.
 
     * A wider layer has the parent's channels and copies of some of them, drawn at random; whatever
-      reads them divides its weights among the copies (Net2WiderNet). No noise is added: copies
-      stay equal until something, such as dropout, tells them apart.
+      reads them divides its weights among the copies (Net2WiderNet). Without noise, copies stay
+      equal in training until something, such as dropout, tells them apart.
     * An inserted layer starts as one that changes nothing (Net2DeeperNet): filters that pass a
       channel on, and a batch norm whose scale undoes its own ε.
     * A narrower layer keeps the channels whose filters have the largest L1 norm.
@@ -42,15 +43,18 @@ def inherit(parent: Graph, child: Graph, store: WeightStore) -> WeightStore:
         parent: The network that the weights are of.
         child: The network after the changes.
         store: The parent's weights; missing ones are created.
+        noise: Standard deviation of what is added to the filters of copied channels, in standard
+            deviations of the layer's weights; with it the function is kept approximately.
 
     Returns:
         The child's own weights; nothing is shared with `store`.
     """
-    return _Inheritance(parent, child, store).store()
+    return _Inheritance(parent, child, store, noise).store()
 
 
 class _Inheritance:
-    def __init__(self, parent: Graph, child: Graph, store: WeightStore) -> None:
+    def __init__(self, parent: Graph, child: Graph, store: WeightStore, noise: float) -> None:
+        self.noise = noise
         self.source = store.restrict(parent)
         self.parent, self.child = parent.expanded(), child.expanded()
         self.old, self.new = Channels(self.parent), Channels(self.child)
@@ -89,10 +93,20 @@ class _Inheritance:
         value = known
         if made is not None and len(known) == self.old.total(place):
             value = value[made]
+            if self.noise and local == "weight":
+                value = value + self._noise(name, value, made)
         if value.ndim > 1 and makes_channels(node.op) and read is not None:
             copies = torch.bincount(read)[read].to(value)
             value = value[:, read] / copies.reshape(-1, *[1] * (value.ndim - 2))
         return value if tuple(value.shape) == spec.shape else None
+
+    def _noise(self, name: str, value: torch.Tensor, made: torch.Tensor) -> torch.Tensor:
+        """Return what tells the copies among a weight's filters apart, 0 for all others."""
+        is_copy = (made[:, None] == made[None, :]).tril(-1).any(1)
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        drawn = torch.randn(value.shape, generator=generator) * self.noise
+        drawn[~is_copy] = 0
+        return drawn.to(value) * value.std(correction=0)
 
     def _identity(self, index: int, local: str, spec: WeightSpec) -> torch.Tensor:
         """Return a weight of an inserted layer that passes its input on."""

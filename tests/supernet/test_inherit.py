@@ -163,6 +163,20 @@ def test_a_narrower_layer_keeps_the_filters_with_the_largest_norm():
     assert torch.equal(own["mix~7to6/weight"], store["mix/weight"][:, behind])
 
 
+def test_noise_tells_copies_apart_and_nothing_else():
+    base = BASES["branches"]
+    store = trained(base.graph)
+    child = base.scaled("left", 5).graph
+    exact, noisy = (inherit(base.graph, child, store, noise=each) for each in (0.0, 0.01))
+    name = "left~4to5/conv/weight"
+    changed = (exact[name] != noisy[name]).flatten(1).any(1)
+    assert changed.tolist() == [False] * 3 + [True] * 2
+    off = (noisy[name] - exact[name])[3:].std() / store["left/conv/weight"].std()
+    assert 0.003 < off < 0.03
+    others = {each for each in exact if not torch.equal(exact[each], noisy[each])}
+    assert others == {name, "depthwise~10to10/weight"}  # which filters the copies, too
+
+
 def test_what_is_left_after_a_removal_is_copied():
     base = BASES["chain"]
     store = trained(base.graph)
