@@ -158,7 +158,7 @@ class OneShot:
                     raise
                 if not self.restore():  # there is no checkpoint yet
                     self.store.load({})
-                    self.trainer.load({})
+                    self.trainer.optimiser.load({})
                 text = f"{error.message}; epoch {epoch + 1} begins anew with other children"
                 self.folder.events.append("warning", text=text, attempt=attempt + 1)
                 self._progress.note(f"warning: {text}")

@@ -13,7 +13,7 @@ from hwnas.strategies import Strategy
 from hwnas.supernet.train import Trainer
 from hwnas.supernet.weights import WeightStore
 
-_WEIGHTS, _MOMENTUM, _STRATEGY = "weights/", "momentum/", "strategy/"
+_WEIGHTS, _OPTIMISER, _STRATEGY = "weights/", "optimiser/", "strategy/"
 
 
 def pack(
@@ -23,7 +23,7 @@ def pack(
     learned = strategy.state_dict()
     arrays = {name: torch.from_numpy(np.array(a)) for name, a in learned["tensors"].items()}
     tensors = _prefixed(_WEIGHTS, store.state())
-    tensors |= _prefixed(_MOMENTUM, trainer.state())
+    tensors |= _prefixed(_OPTIMISER, trainer.optimiser.state())
     tensors |= _prefixed(_STRATEGY, arrays)
     return tensors, {"strategy": learned["json"]}
 
@@ -34,7 +34,7 @@ def unpack(
     strategy: Strategy,
     trainer: Trainer | None = None,
 ) -> None:
-    """Put back what `pack` returned; without a trainer, the momentum is left out.
+    """Put back what `pack` returned; without a trainer, the optimiser's state is left out.
 
     Raises:
         RunFolderError: The checkpoint is of something else.
@@ -47,7 +47,7 @@ def unpack(
     arrays = {name: value.numpy() for name, value in _with(_STRATEGY, checkpoint.tensors).items()}
     strategy.load_state_dict({"tensors": arrays, "json": learned})
     if trainer is not None:
-        trainer.load(_with(_MOMENTUM, checkpoint.tensors))
+        trainer.optimiser.load(_with(_OPTIMISER, checkpoint.tensors))
 
 
 def _prefixed(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

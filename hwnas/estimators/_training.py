@@ -46,8 +46,8 @@ def train_child(
 ) -> Iterator[ChildEpoch]:
     """Train a child on the train split, yielding after each epoch.
 
-    What an epoch does depends on weights, momentum, seed and its number only, so a training that
-    was stopped can go on from the epoch's weights and momentum.
+    What an epoch does depends on weights, optimiser, seed and its number only, so a training that
+    was stopped can go on from the epoch's weights and optimiser.
 
     Args:
         graph: The child.
@@ -58,7 +58,7 @@ def train_child(
         batch_size: Images a step, or columns of a text; the whole split where that is smaller.
         seed: Decides order, augmentation and dropout.
         first_epoch: Number of epochs that are done already.
-        trainer: Holds the momentum of those; None for a new one.
+        trainer: Holds the optimiser of those; None for a new one.
 
     Raises:
         TrialFailed: The training diverged.

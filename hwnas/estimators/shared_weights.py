@@ -81,7 +81,7 @@ class SharedWeights(Estimator):
                 f"{self._path} cannot be read: {error}", "use another checkpoint of that run"
             ) from error
         store = WeightStore(self.seed)
-        # A checkpoint also holds momentum and the strategy, each under its own prefix.
+        # A checkpoint also holds the optimiser and the strategy, each under its own prefix.
         prefix = "weights/"
         shared = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         store.load(shared or tensors)

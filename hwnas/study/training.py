@@ -125,7 +125,8 @@ class Training:
             seconds, loss = seconds + time.monotonic() - start, finished.loss
             state = {"seconds": seconds, "loss": loss, "settings": settings.model_dump(mode="json")}
             tensors = {f"weights/{name}": value for name, value in store.state().items()}
-            tensors |= {f"momentum/{name}": value for name, value in trainer.state().items()}
+            learned = trainer.optimiser.state()
+            tensors |= {f"optimiser/{name}": value for name, value in learned.items()}
             checkpoints.save(finished.epoch, tensors, state)
             self.progress.advance(task)
             start = time.monotonic()
@@ -157,7 +158,7 @@ class Training:
         if checkpoint is None or checkpoint.state.get("settings") != settings:
             return 0, 0.0, float("nan")
         store.load(_below("weights/", checkpoint.tensors))
-        trainer.load(_below("momentum/", checkpoint.tensors))
+        trainer.optimiser.load(_below("optimiser/", checkpoint.tensors))
         return checkpoint.step, checkpoint.state["seconds"], checkpoint.state["loss"]
 
     def _save(self, store: WeightStore, architecture: Architecture) -> str:

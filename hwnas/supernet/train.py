@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch.optim.sgd import sgd
 
 from hwnas.errors import TrialFailed
 from hwnas.graph import EVAL, Graph, RunMode
 from hwnas.supernet.config import OptimiserConfig
+from hwnas.supernet.optimiser import Optimiser
 from hwnas.supernet.run import run
 from hwnas.supernet.tasks import Batch, Task
 from hwnas.supernet.tasks.classification import Classification
@@ -64,7 +64,7 @@ class StepResult:
 
 
 class Trainer:
-    """Moves the weights of a store by SGD.
+    """Moves the weights of a store.
 
     Only the weights that a step's children use are moved: momentum and weight decay leave the
     others alone. (The ENAS code's optimiser also decays weights that no child used in the step.)
@@ -87,7 +87,7 @@ class Trainer:
         self.config = config
         self.epochs = epochs
         self.task = task or Classification()
-        self._momentum: dict[str, torch.Tensor] = {}
+        self.optimiser = Optimiser(config)
         self._carried: list[Mapping[str, torch.Tensor]] = []
 
     def step(
@@ -130,47 +130,9 @@ class Trainer:
                 f"training diverged at epoch {epoch:.2f}: the loss or its gradient is not finite",
                 "lower the learning rate",
             )
-        self._update(used, learning_rate(self.config, epoch, self.epochs))
+        self.optimiser.step(used, learning_rate(self.config, epoch, self.epochs))
         _clear(parameters)
         return StepResult(mean / len(graphs), self.task.score(total, count), float(norm))
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Return the momentum of each weight by name."""
-        return {name: value.contiguous() for name, value in self._momentum.items()}
-
-    def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """Replace the momentum by that of a checkpoint."""
-        # In the layout of the weights, which decides in which order sums are taken, and with that
-        # the last bit.
-        self._momentum = {name: _like_weights(value) for name, value in state.items()}
-
-    @torch.no_grad()
-    def _update(self, used: Mapping[str, torch.Tensor], rate: float) -> None:
-        """Apply torch.optim's SGD to the used weights; momentum is kept by name."""
-        named = [(name, value) for name, value in used.items() if value.grad is not None]
-        gradients = [value.grad for value in used.values() if value.grad is not None]
-        buffers = [self._momentum.get(name) for name, _ in named]
-        sgd(
-            [value for _, value in named],
-            gradients,
-            buffers,
-            weight_decay=self.config.weight_decay,
-            momentum=self.config.momentum,
-            lr=rate,
-            dampening=0.0,
-            nesterov=self.config.momentum > 0,
-            maximize=False,
-            foreach=True,
-        )
-        for (name, _), buffer in zip(named, buffers, strict=True):
-            if buffer is not None:
-                self._momentum[name] = buffer
-
-
-def _like_weights(value: torch.Tensor) -> torch.Tensor:
-    if value.ndim != 4:
-        return value.clone()
-    return value.clone(memory_format=torch.channels_last)
 
 
 def _clear(parameters: Iterable[torch.Tensor]) -> None:

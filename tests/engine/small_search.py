@@ -76,7 +76,9 @@ def outcome(search: OneShot) -> dict[str, Any]:
     learned = search.strategy.state_dict()
     return {
         "weights": {name: _bits(value) for name, value in sorted(search.store.state().items())},
-        "momentum": {name: _bits(value) for name, value in sorted(search.trainer.state().items())},
+        "momentum": {
+            name: _bits(value) for name, value in sorted(search.trainer.optimiser.state().items())
+        },
         "strategy": {name: value.tobytes() for name, value in learned["tensors"].items()},
         "strategy_json": learned["json"],
         "trials": [

@@ -138,7 +138,7 @@ def test_shared_weights_come_from_a_run_folder_or_a_file(
     tmp_path: Path,
 ) -> None:
     tensors = {f"weights/{name}": value for name, value in trained.state().items()}
-    tensors["momentum/x"] = torch.zeros(3)
+    tensors["optimiser/momentum/x"] = torch.zeros(3)
     Checkpoints(tmp_path / "checkpoints").save(4, tensors, {})
     of_run = build("shared_weights", space, dataset, weights=str(tmp_path))
     file = tmp_path / "checkpoints" / "000004" / "tensors.safetensors"

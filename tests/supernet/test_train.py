@@ -110,7 +110,7 @@ def test_a_store_that_was_saved_and_loaded_trains_on_bit_by_bit():
     a.step([graph], batch, 0.0, TRAIN)
     b = Trainer(WeightStore(0), OptimiserConfig(), 10)
     b.store.load(a.store.state())
-    b.load(a.state())
+    b.optimiser.load(a.optimiser.state())
     for trainer in (a, b):
         trainer.step([graph], batch, 0.1, TRAIN)
     assert all(torch.equal(a.store[name], b.store[name]) for name in a.store)
