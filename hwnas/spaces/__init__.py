@@ -113,6 +113,18 @@ class SearchSpace(ABC):
         del config  # a space of which nothing is said
         return {}
 
+    def scheduled(self, samples: int) -> Mapping[str, Answer]:
+        """Return the decisions that are answered, not asked, after so many samples of a search.
+
+        A strategy does not propose these answers and is not taught by them. All of them are
+        answers of `build`, whose architectures do not depend on when they were sampled.
+
+        Args:
+            samples: Architectures that were sampled before.
+        """
+        del samples  # a space that stays the same
+        return {}
+
     @abstractmethod
     def build(self, pick: Pick) -> Graph:
         """Build the network that the picks describe."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field, model_validator
 
-from hwnas.graph import Graph, GraphBuilder, Pick, Shape, Value
+from hwnas.graph import Answer, Graph, GraphBuilder, Pick, Shape, Value
 from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, Published, SearchSpace
 from hwnas.spaces._published_zoph_cnn import published
@@ -31,10 +31,9 @@ class ZophCnn(SearchSpace):
     ReLU. Where the zeros go (around the image), and that the classifier takes the mean over the
     image, is ours; so is the form of the paper's pooling layers (`pool_after`): 2×2, stride 2.
 
-    **Depth.** It is the first pick, or fixed where `min_depth` is `max_depth`. The paper raises it
-    by 2 every 1,600 samples, from 6 on: `published_depth` gives it. A space is a
-    function of its picks and does not know how many samples were drawn, so the schedule is a
-    series of searches of increasing depth, or one with the depth as a pick.
+    **Depth.** It is the first pick, fixed where `min_depth` is `max_depth`. With `depth_every` it
+    is not searched but raised by `depth_step` whenever so many architectures have been sampled, as
+    in the paper: by 2 every 1,600, from 6 on.
 
     Weights have the names of everything that decides their shape and of their layer, so that
     children can share them; the paper trains every child from scratch.
@@ -46,6 +45,12 @@ class ZophCnn(SearchSpace):
         min_depth: int = Field(6, ge=1, description="fewest layers")
         max_depth: int = Field(14, ge=1, description="most layers")
         depth_step: int = Field(2, ge=1, description="layers between two depths")
+        depth_every: int | None = Field(
+            None,
+            ge=1,
+            description="samples after which the depth is raised by a step, from min_depth on "
+            "(published: 1600); null: the depth is searched",
+        )
         heights: tuple[int, ...] = Field((1, 3, 5, 7), description="filter heights, odd")
         widths: tuple[int, ...] = Field((1, 3, 5, 7), description="filter widths, odd")
         filters: tuple[int, ...] = Field((24, 36, 48, 64), description="numbers of filters")
@@ -100,6 +105,14 @@ class ZophCnn(SearchSpace):
         x = join(g, leaves)
         return g.finish(g.classifier(x, classes=self.classes, weights=f"head{x.shape[0]}"))
 
+    def scheduled(self, samples: int) -> Mapping[str, Answer]:
+        """Return the depth after so many samples, where it follows a schedule (section 4.1)."""
+        c = self.config
+        if c.depth_every is None or c.max_depth == c.min_depth:
+            return {}
+        steps = min(samples // c.depth_every, (c.max_depth - c.min_depth) // c.depth_step)
+        return {"depth": c.min_depth + c.depth_step * steps}
+
     def size(self) -> int:
         """Return Σ over depths d of options^d · 2^(d (d - 1) / 2)."""
         c = self.config
@@ -137,8 +150,3 @@ def join(g: GraphBuilder, images: Sequence[Value]) -> Value:
     size = (max(x.shape[1] for x in images), max(x.shape[2] for x in images))
     padded = [x if x.shape[1:] == size else g.pad_to(x, size=size) for x in images]
     return g.concat(*padded) if len(padded) > 1 else padded[0]
-
-
-def published_depth(samples: int, start: int = 6, step: int = 2, every: int = 1600) -> int:
-    """Return the depth of the children after so many samples (section 4.1)."""
-    return start + step * (samples // every)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random  # the module's name is taken by `hwnas.strategies.random`
@@ -178,24 +178,38 @@ class Strategy(ABC):
     def _load_own_state(self, state: StrategyState) -> None:  # noqa: B027 (as above)
         """Restore what `_own_state` returned."""
 
-    def _realise(self, answer: Callable[[Decision], Answer]) -> Architecture:
-        """Return the architecture that `answer` describes, without a graph if that is possible."""
-        if self._fixed is None:
-            return self.space.realise(answer)[0]
-        return Architecture({decision.name: answer(decision) for decision in self._fixed})
+    def _realise(self, answer: Callable[[Decision], Answer], trial_id: int) -> Architecture:
+        """Return the architecture that `answer` describes, without a graph if that is possible.
 
-    def _decisions_of(self, architecture: Architecture) -> tuple[Decision, ...]:
-        """Return the decisions that an architecture answers.
+        What the space answers itself at this point of the search is not asked.
+        """
+        given = self._scheduled(trial_id)
+
+        def asked(decision: Decision) -> Answer:
+            return given[decision.name] if decision.name in given else answer(decision)
+
+        if self._fixed is None:
+            return self.space.realise(asked)[0]
+        return Architecture({decision.name: asked(decision) for decision in self._fixed})
+
+    def _decisions_of(self, architecture: Architecture, trial_id: int) -> tuple[Decision, ...]:
+        """Return the decisions of an architecture that were asked for.
 
         Raises:
             UserInputError: The architecture is of another space.
         """
-        answer = architecture.replay()
+        answer, given = architecture.replay(), self._scheduled(trial_id)
         if self._fixed is None:
-            return self.space.decisions_of(answer)
-        for decision in self._fixed:
-            decision.check(answer(decision))
-        return self._fixed
+            decisions = self.space.decisions_of(answer)
+        else:
+            decisions = self._fixed
+            for decision in decisions:
+                decision.check(answer(decision))
+        return tuple(each for each in decisions if each.name not in given) if given else decisions
+
+    def _scheduled(self, trial_id: int) -> Mapping[str, Answer]:
+        # Ids that are never told belong to the time of the newest that was.
+        return self.space.scheduled(trial_id if trial_id < UNTOLD_IDS else self._learned)
 
     @cached_property
     def _fixed(self) -> tuple[Decision, ...] | None:

@@ -191,7 +191,7 @@ class Enas(Strategy):
 
     def best_guess(self) -> Architecture:
         """Return the architecture that takes the most likely answer at every decision."""
-        return self._realise(self._learner.policy.most_likely())
+        return self._realise(self._learner.policy.most_likely(), self._learned)
 
     def diagnostics(self) -> dict[str, float]:
         """Return numbers of the last update; empty before the first.
@@ -203,12 +203,20 @@ class Enas(Strategy):
         return dict(self._learner.diagnostics)
 
     def _propose(self, trial_id: int, rng: random.Random) -> Architecture:
-        return self._realise(self._learner.policy.sample(rng))
+        return self._realise(self._learner.policy.sample(rng), trial_id)
 
     def _learn(self, group: Sequence[Scored]) -> None:
-        succeeded = [(t.architecture, t.reward) for t in group if t.reward is not None]
-        if succeeded:
-            self._learner.learn([(a, self._decisions_of(a), r) for a, r in succeeded])
+        samples = [
+            (
+                trial.architecture,
+                self._decisions_of(trial.architecture, trial.trial_id),
+                trial.reward,
+            )
+            for trial in group
+            if trial.reward is not None
+        ]
+        if samples:
+            self._learner.learn(samples)
 
     def _own_state(self) -> StrategyState:
         return self._learner.state_dict()

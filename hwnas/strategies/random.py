@@ -21,4 +21,4 @@ class Random(Strategy):
         """Random search has no settings."""
 
     def _propose(self, trial_id: int, rng: random.Random) -> Architecture:
-        return self._realise(lambda decision: decision.decode(rng.randrange(decision.count)))
+        return self._realise(lambda each: each.decode(rng.randrange(each.count)), trial_id)

@@ -10,7 +10,10 @@ from pydantic import ValidationError
 from hwnas.errors import ShapeError
 from hwnas.graph import BATCH, Architecture, Graph, GraphBuilder, Value
 from hwnas.graph.ops.pad_to import PadTo
-from hwnas.spaces.zoph_cnn import ZophCnn, join, published_depth
+from hwnas.spaces.zoph_cnn import ZophCnn, join
+from hwnas.strategies import UNTOLD_IDS, Scored
+from hwnas.strategies.enas import Enas
+from hwnas.strategies.random import Random
 from hwnas.supernet.run import run
 from hwnas.supernet.weights import WeightStore
 from hwnas.testing.spaces import SpaceSuite
@@ -55,7 +58,30 @@ def test_the_published_options_and_their_number():
 
 
 def test_the_depth_is_raised_by_two_every_1600_samples():
-    assert [published_depth(n) for n in (0, 1599, 1600, 3200, 12_799)] == [6, 6, 8, 10, 20]
+    """Section 4.1; the schedule ends at `max_depth`."""
+    cnn = space(min_depth=6, max_depth=20, depth_every=1600)
+    samples = (0, 1599, 1600, 3200, 12_799, 10**9)
+    assert [cnn.scheduled(n)["depth"] for n in samples] == [6, 6, 8, 10, 20, 20]
+    assert space(min_depth=6, max_depth=20).scheduled(5000) == {}
+
+
+@pytest.mark.parametrize("make", [Random, Enas])
+def test_a_search_follows_the_schedule_and_goes_on_learning(make):
+    cnn = space(min_depth=1, max_depth=4, depth_step=1, filters=(2, 3), depth_every=10)
+    strategy = make(make.Config(), cnn, seed=0)
+    depths = []
+    for trial in range(40):
+        [architecture] = strategy.ask([trial])
+        depths.append(architecture["depth"])
+        strategy.tell([Scored(trial, architecture, float(trial % 7))])
+    assert depths == [1] * 10 + [2] * 10 + [3] * 10 + [4] * 10
+    [later] = strategy.ask([UNTOLD_IDS + 5])
+    assert later["depth"] == 4, "shared weights are trained on children of the current depth"
+    if make is Enas:
+        assert strategy.diagnostics()["updates"] == 4
+        assert strategy.best_guess()["depth"] == 4
+        decisions = strategy._decisions_of(later, 39)
+        assert "depth" not in {each.name for each in decisions}, "it was not the strategy's answer"
 
 
 def test_a_layer_picks_its_inputs_and_then_the_published_fields():

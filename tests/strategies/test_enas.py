@@ -67,7 +67,7 @@ class TestEnasAsPublishedForMacro(StrategySuite):
 def samples_of(strategy, count):
     asked = strategy.ask(range(count))
     rng = random.Random(0)
-    return [(a, strategy._decisions_of(a), rng.random()) for a in asked]
+    return [(a, strategy._decisions_of(a, 0), rng.random()) for a in asked]
 
 
 @pytest.mark.parametrize("space", list(TOY_SPACES))
