@@ -12,6 +12,9 @@ predecessor       qᵢ = v · tanh(aᵢ W₁ + h W₂)                 anchor of
 predecessors      [−qᵢ, qᵢ] for each i                        Σ chosen anchors / (1 + their number)
 ================  ==========================================  ===================================
 
+With `distance_penalty` p, the logit of the predecessor i of node n then loses ``(n − i)² / p`` and
+its anchor is divided by ``0.1 + n − i``.
+
 Logits are divided by the temperature and squashed by ``tanh_constant · tanh(·)``. Decisions with
 the same options share ``embedding``, ``W_soft`` and ``b_soft``.
 
@@ -22,6 +25,9 @@ picked just now: its anchor is the ``h`` that has read its last answer. After su
 is the start embedding ``g``. `predecessors(n)` is asked after a layer's op, so its own ``h`` is the
 anchor of layer n. At a change of scope (normal → reduction cell) the last node of the old scope is
 read too, anchors start anew, the input is ``g``, and the LSTM state goes on.
+
+With ``anchors: at_input`` (recurrent cells) no step is taken for an anchor: it is the ``h`` of the
+node's first decision. A node without one, such as a fixed first node, has a zero anchor and key.
 """
 
 from __future__ import annotations
@@ -185,6 +191,7 @@ class Rollout:
         self.is_scope_new = True
         self.anchors: list[Tensor] = []
         self.keys: list[Tensor] = []
+        self.first: Tensor | None = None  # anchor of a node that was asked for no input
 
     def step(self, decision: Decision, choose: Choose) -> tuple[Tensor, Tensor]:
         """Answer one decision.
@@ -194,15 +201,20 @@ class Rollout:
         """
         self._enter(scope_of(decision.name))
         count = len(decision.options)
+        is_late = self.config.anchors == "at_input"
         if decision.kind in {"predecessor", "predecessors"}:
             while len(self.anchors) < count:
-                self._add_node()
+                self._add_input() if is_late else self._add_node()
         self._advance()
+        if is_late and self.is_scope_new:
+            self.first = self.hidden
         self.is_scope_new = False
         if decision.kind == "predecessor":
-            logits = self._squash(self._attention(count), 1.0)
+            if is_late and len(self.anchors) == count:
+                self._remember(self.hidden)
+            logits = self._near(self._squash(self._attention(count), 1.0))
             indices = choose(decision, logits)
-            self.input = self._pick_anchors(indices)
+            self.input = self._pick_anchors(indices, count)
         elif decision.kind == "predecessors":
             logits, indices = self._step_skips(decision, choose)
         else:
@@ -241,7 +253,7 @@ class Rollout:
             return
         if self.anchors:
             self._advance()
-            self.anchors, self.keys = [], []
+            self.anchors, self.keys, self.first = [], [], None
             self.input = self.start
         self.scope = scope
         self.is_scope_new = True
@@ -251,10 +263,22 @@ class Rollout:
         self._remember(torch.zeros_like(self.hidden) if self.is_scope_new else self.hidden)
         self.input = self.start
 
+    def _add_input(self) -> None:
+        """Remember a node that has been asked for no input: what picked its op, or nothing."""
+        if self.first is not None and not self.anchors:
+            self.anchors.append(self.first)
+            self.keys.append(self.first @ self._weight("attention/w1"))
+            return
+        self.anchors.append(torch.zeros_like(self.hidden))
+        self.keys.append(torch.zeros_like(self.hidden))
+
     def _remember(self, anchor: Tensor) -> None:
-        size = self.config.lstm_size
         self.anchors.append(anchor)
-        self.keys.append(self.hidden @ self.weights.uniform("attention/w1", size, size))
+        self.keys.append(self.hidden @ self._weight("attention/w1"))
+
+    def _weight(self, name: str) -> Tensor:
+        size = self.config.lstm_size
+        return self.weights.uniform(name, size, size)
 
     def _advance(self) -> None:
         """Take one LSTM step: one layer, no bias, gates in the order input, forget, output, new."""
@@ -264,20 +288,33 @@ class Rollout:
         self.cell = i * gates[:, 3 * size :].tanh() + f * self.cell
         self.hidden = o * self.cell.tanh()
 
-    def _pick_anchors(self, indices: Tensor) -> Tensor:
+    def _pick_anchors(self, indices: Tensor, count: int) -> Tensor:
         if len(indices) == 1:  # sampling: no need to stack
-            return self.anchors[int(indices)]
-        return torch.stack(self.anchors, 1)[torch.arange(len(indices)), indices]
+            anchors = self.anchors[int(indices)]
+        else:
+            anchors = torch.stack(self.anchors, 1)[torch.arange(len(indices)), indices]
+        if self.config.distance_penalty is None:
+            return anchors
+        return anchors / (0.1 + count - indices.to(anchors.dtype)).unsqueeze(1)
+
+    def _near(self, logits: Tensor) -> Tensor:
+        """Prefer near nodes, where that is set."""
+        if self.config.distance_penalty is None:
+            return logits
+        distance = torch.arange(logits.shape[1], 0, -1, dtype=logits.dtype)
+        return logits - distance.square() / self.config.distance_penalty
 
     def _attention(self, count: int) -> Tensor:
-        size = self.config.lstm_size
-        query = self.hidden @ self.weights.uniform("attention/w2", size, size)
+        query = self.hidden @ self._weight("attention/w2")
         mixed = (torch.stack(self.keys[:count], 1) + query.unsqueeze(1)).tanh()
-        return mixed @ self.weights.uniform("attention/v", size)
+        return mixed @ self.weights.uniform("attention/v", self.config.lstm_size)
 
     def _options_logits(self, decision: Decision, name: str) -> Tensor:
-        count = len(decision.options)
-        logits = self.hidden @ self.weights.uniform(f"{name}/soft", self.config.lstm_size, count)
+        count, size = len(decision.options), self.config.lstm_size
+        if self.config.tied_embedding:
+            logits = self.hidden @ self.weights.uniform(f"{name}/embedding", count, size).T
+        else:
+            logits = self.hidden @ self.weights.uniform(f"{name}/soft", size, count)
         if not self.config.has_bias:
             return logits
         initial = [self.config.initial_bias.get(str(option), 0.0) for option in decision.options]

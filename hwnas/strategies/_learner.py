@@ -41,6 +41,9 @@ class Learner:
 
     def learn(self, group: Sequence[Sample]) -> None:
         """Take one step towards architectures that scored above the baseline."""
+        updates = int(self.diagnostics.get("updates", 0.0))
+        if self.config.baseline_every is not None and updates % self.config.baseline_every == 0:
+            self.baseline = self._new_baseline()
         score = self.score(group)
         rewards = [reward for _, _, reward in group]
         advantages = self._advantages(rewards, score)
@@ -49,7 +52,7 @@ class Learner:
         self.adam.step(self.weights.tensors, gradients)
         decisions = sum(len(decisions) for _, decisions, _ in group)
         self.diagnostics = {
-            "updates": self.diagnostics.get("updates", 0.0) + 1,
+            "updates": updates + 1.0,
             "reward": sum(rewards) / len(rewards),
             "baseline": self.baseline.value or 0.0,
             "advantage": float(advantages.abs().mean()),
@@ -121,7 +124,11 @@ class Learner:
         self.weights.tensors.clear()
         betas = (c.adam_beta1, c.adam_beta2)
         self.adam = Adam(c.lr, betas, c.adam_epsilon, c.adam_form)
-        self.baseline = Baseline(c.baseline_decay, c.baseline_start, c.baseline_before_advantage)
+        self.baseline = self._new_baseline()
+
+    def _new_baseline(self) -> Baseline:
+        c = self.config
+        return Baseline(c.baseline_decay, c.baseline_start, c.baseline_before_advantage)
 
     def _advantages(self, rewards: Sequence[float], score: Score) -> Tensor:
         """Return the advantages in the order of the trial ids, and move the baseline."""

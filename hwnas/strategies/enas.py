@@ -56,6 +56,23 @@ PUBLISHED: Mapping[str, Mapping[str, Any]] = {
         "skip_weight": 0.8,
         "skip_form": "sigmoid",
     },
+    "language": {  # google-research/enas_lm, the corrected code; for enas_rnn
+        "lr": 5e-5,
+        "init_range": 0.01,
+        "temperature": 5.0,
+        "tanh_constant": 2.25,
+        "has_bias": False,
+        "tied_embedding": True,
+        "anchors": "at_input",
+        "distance_penalty": 6.0,
+        "samples_per_update": 10,
+        "adam_beta1": 0.9,
+        "adam_form": "tensorflow",
+        "entropy_weight": 1e-5,
+        "entropy_form": "action",
+        "baseline_decay": 0.999,
+        "baseline_start": "zero",
+    },
 }
 
 
@@ -63,10 +80,10 @@ PUBLISHED: Mapping[str, Mapping[str, Any]] = {
 class Enas(Strategy):
     """ENAS: an LSTM controller with attention over earlier nodes, trained with REINFORCE.
 
-    Works with every space, fixed or conditional. For the micro and macro spaces, `PUBLISHED` holds
-    the settings under which the controller is the authors' one, step by step. Those are for a
-    search of 45,000 samples (micro); the defaults are for the hundreds or few thousands that a
-    search on one machine affords. They are the micro settings except:
+    Works with every space, fixed or conditional. For the micro, macro and recurrent spaces,
+    `PUBLISHED` holds the settings under which the controller is the published one, step by step.
+    Those are for a search of 45,000 samples (micro); the defaults are for the hundreds or few
+    thousands that a search on one machine affords. They are the micro settings except:
 
     - ``tanh_constant`` 2.5 and ``op_tanh_reduce`` 1: the authors' 1.10 and 2.5 bound the policy,
       for one op of five, to a probability of 38 %. Ours are from trials on a synthetic space with
@@ -117,6 +134,22 @@ class Enas(Strategy):
         has_bias: bool = Field(
             True, description="trainable bias on the logits of one_of and integer (macro: no)"
         )
+        tied_embedding: bool = Field(
+            False,
+            description="whether the embedding of the options also gives their logits (enas_lm)",
+        )
+        anchors: Literal["after", "at_input"] = Field(
+            "after",
+            description="what stands for a node: the output of the LSTM after its last answer "
+            "(micro), or the one that picks its input (enas_lm)",
+        )
+        distance_penalty: float | None = Field(
+            None,
+            gt=0,
+            description="predecessor: the logit of a node loses its squared distance over this, "
+            "and its anchor is divided by 0.1 + distance (enas_lm: 6, the authors' PTB code: 12); "
+            "none: neither",
+        )
         initial_bias: dict[str, float] = Field(
             default_factory=dict,
             description="start of the trainable bias by option; 0 where not named "
@@ -158,6 +191,12 @@ class Enas(Strategy):
         )
         baseline_start: Literal["zero", "first_reward"] = Field(
             "first_reward", description="where the average starts (the authors': zero)"
+        )
+        baseline_every: int | None = Field(
+            None,
+            ge=1,
+            description="updates after which the average starts anew (the PyTorch port: those of "
+            "an epoch); none: never",
         )
         baseline_before_advantage: bool = Field(
             True,

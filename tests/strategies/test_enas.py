@@ -325,6 +325,6 @@ def test_the_scope_of_a_pick_is_the_first_of_three_parts(name, scope):
 
 
 def test_the_published_settings_are_valid():
-    assert set(PUBLISHED) == {"micro", "macro"}
+    assert set(PUBLISHED) == {"micro", "macro", "language"}
     for settings in PUBLISHED.values():
         Enas.Config(**settings)

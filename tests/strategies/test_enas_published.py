@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hwnas.spaces import SPACES
+from hwnas.strategies import Scored
 from hwnas.strategies._controller import Rollout
 from hwnas.strategies.enas import PUBLISHED, Enas
 from hwnas.testing.strategies import ToySpace
@@ -170,7 +171,7 @@ def enlarged(enas, factor=10.0):
         "lstm": arrays["lstm"],
         "g": arrays["start"][0],
         "emb": arrays["embedding"],
-        "soft": arrays["soft"],
+        "soft": arrays.get("soft"),
         "bias": arrays.get("bias", np.zeros(len(OPS))),
         "w1": arrays["w1"],
         "w2": arrays["w2"],
@@ -270,6 +271,89 @@ def test_the_skip_penalty_is_the_divergence_from_the_target(form):
         layers.append((p * np.log(p / np.array([0.6, 0.4]))).sum())
     score = enas._learner.policy.score(enas.space.decisions(), [architecture])
     assert score.skip_penalty.item() == pytest.approx(np.mean(layers), abs=1e-12)
+
+
+class Recurrent(ToySpace):
+    """The picks of `enas_rnn`, its first node fixed or not."""
+
+    def __init__(self, nodes=5, is_first_fixed=True):
+        super().__init__()
+        self.nodes, self.is_first_fixed = nodes, is_first_fixed
+
+    def picks(self, pick):
+        if not self.is_first_fixed:
+            pick.one_of("node0/activation", OPS[:4])
+        for i in range(1, self.nodes + self.is_first_fixed):
+            pick.predecessor(f"node{i}/previous", i)
+            pick.one_of(f"node{i}/activation", OPS[:4])
+
+
+@pytest.mark.parametrize("is_first_fixed", [True, False])
+def test_the_shipped_recurrent_space_asks_in_the_published_order(is_first_fixed):
+    space = SPACES.get("enas_rnn")
+    first = "tanh" if is_first_fixed else "searched"
+    shipped = space(space.Config(nodes=5, hidden=4, first_node=first), (3,), 7).decisions()
+    toy = Recurrent(5, is_first_fixed).decisions()
+    assert [(d.name, d.kind, d.count) for d in shipped] == [(d.name, d.kind, d.count) for d in toy]
+
+
+def language_by_hand(w, architecture, nodes):
+    """Logits of enas_lm's `controller.py`; where its first node is asked for, of that step too."""
+    controller = MicroController(**w, cells=0)
+    size = len(w["g"])
+    c = h = np.zeros(size)
+    x, logits = w["g"], []
+    anchors, keys = [np.zeros(size)], [np.zeros(size)]
+    if "node0/activation" in architecture:
+        c, h = controller.step(x, c, h)
+        logits.append(2.25 * np.tanh(w["emb"] @ h / 5))
+        x = w["emb"][OPS.index(architecture["node0/activation"])]
+        anchors, keys = [h], [h @ w["w1"]]
+    for node in range(1, nodes):
+        c, h = controller.step(x, c, h)
+        query = np.tanh(np.stack(keys) + h @ w["w2"]) @ w["v"]
+        distance = node - np.arange(node)
+        logits.append(2.25 * np.tanh(query / 5) - distance**2 / 6)
+        anchors.append(h)
+        keys.append(h @ w["w1"])
+        previous = architecture[f"node{node}/previous"]
+        x = anchors[previous] / (0.1 + node - previous)
+        c, h = controller.step(x, c, h)
+        logits.append(2.25 * np.tanh(w["emb"] @ h / 5))
+        x = w["emb"][OPS.index(architecture[f"node{node}/activation"])]
+    return logits
+
+
+@pytest.mark.parametrize("is_first_fixed", [True, False])
+def test_recurrent_logits_and_log_probability_are_those_of_enas_lm(is_first_fixed):
+    space = Recurrent(5, is_first_fixed)
+    enas = strategy(space, "language")
+    weights = enlarged(enas, 300.0)
+    architectures = enas.ask(range(4))
+    score = enas._learner.policy.score(space.decisions(), architectures)
+    for i, architecture in enumerate(architectures):
+        expected = language_by_hand(weights, architecture, 5 + is_first_fixed)
+        for ours, theirs in zip(record(enas, architecture), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+        chosen = [
+            log_softmax(logits)[decision.encode(architecture[decision.name])]
+            for decision, logits in zip(space.decisions(), expected, strict=True)
+        ]
+        assert score.log_prob[i].item() == pytest.approx(sum(chosen), abs=1e-12)
+
+
+def test_the_baseline_starts_anew_after_so_many_updates():
+    space = Recurrent(3)
+    settings = {"samples_per_update": 2, "baseline_start": "first_reward", "entropy_weight": 0.0}
+    enas = strategy(space, "language", baseline_every=2, baseline_decay=0.9, **settings)
+    baselines = []
+    for update in range(4):
+        ids = range(2 * update, 2 * update + 2)
+        reward = float(10**update)
+        told = zip(ids, enas.ask(ids), strict=True)
+        enas.tell([Scored(i, architecture, reward) for i, architecture in told])
+        baselines.append(enas.diagnostics()["baseline"])
+    assert baselines == pytest.approx([1, 10 - 0.81 * 9, 100, 1000 - 0.81 * 900])
 
 
 def test_the_paper_and_the_code_differ_in_the_skip_penalty():
