@@ -49,7 +49,7 @@ def command(
     )
     session.stop_progress()
     shown = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for column in ("model", "measured", "spread", "wall", "predicted"):
+    for column in ("model", "measured", "95 % interval", "wall", "predicted"):
         shown.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*row.cells())

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from hwnas import _core
+from hwnas.latency.contention import Contention, Watch
+from hwnas.latency.intervals import repeatable
 from hwnas.latency.kernels import Kernel, Operand
 from hwnas.latency.runtimes import Runtime, TensorType
 
@@ -52,6 +56,12 @@ class Protocol(BaseModel):
         8, ge=0, description="more visits at most to what has too few clean samples"
     )
     least_accepted: int = Field(4, ge=1, description="clean samples that are enough")
+    precision: float | None = Field(
+        None,
+        gt=0,
+        description="extra rounds go on until every interval is at most this far from its time, "
+        "relatively; null: they are for what has too few clean samples only",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,7 @@ class Measurement:
         samples: Samples taken.
         accepted: Samples during which the anchor ran clean; 0 means that no sample did and all were
             used, which is worth little.
+        visit_ms: Least CPU time of each visit, of its clean samples where it has any.
     """
 
     ms: float
@@ -75,6 +86,18 @@ class Measurement:
     spread: float
     samples: int
     accepted: int
+    visit_ms: tuple[float, ...] = ()
+
+    @property
+    def interval_ms(self) -> tuple[float, float]:
+        """In which a second measurement finds `ms`; infinite after too few visits."""
+        return repeatable(self.visit_ms)
+
+    @property
+    def precision(self) -> float:
+        """How far the interval reaches from `ms`, relatively."""
+        low, high = self.interval_ms
+        return max(self.ms - low, high - self.ms) / self.ms if self.ms > 0 else math.inf
 
 
 @dataclass
@@ -85,6 +108,7 @@ class _Samples:
     wall: list[float] = field(default_factory=list)
     before: list[float] = field(default_factory=list)
     after: list[float] = field(default_factory=list)
+    visits: list[int] = field(default_factory=list)  # where each begins
 
 
 class Stopwatch:
@@ -101,6 +125,7 @@ class Stopwatch:
         self._anchor = runtime.prepare(_anchor_kernel().to_model(), optimise=False)
         self._anchors: list[float] = []
         self._clean_ns, self._stale_at = math.inf, 0
+        self._watch = Watch()
         started = time.perf_counter()
         while time.perf_counter() - started < GET_ACQUAINTED_S:
             self._time_anchor()
@@ -110,7 +135,7 @@ class Stopwatch:
         prepare: Mapping[str, Callable[[], Run]],
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, Measurement]:
-        """Time several runs in interleaved rounds.
+        """Time several runs in interleaved rounds, in alternating order.
 
         Args:
             prepare: Makes the run, by name. It is called anew in each round, so that only one
@@ -122,19 +147,21 @@ class Stopwatch:
         """
         samples = {name: _Samples() for name in prepare}
         planned, done = self.protocol.rounds * len(prepare), 0
-        with _undisturbed():
-            for _ in range(self.protocol.rounds):
-                for name, make in prepare.items():
-                    self._visit(make(), samples[name])
+        with _undisturbed(), _on_one_core(self.runtime.config.threads):
+            for number in range(self.protocol.rounds):
+                for name in _alternating(prepare, number):
+                    self._visit(prepare[name](), samples[name])
                     done += 1
                     if progress is not None:
                         progress(done, planned)
-            for _ in range(self.protocol.extra_rounds):
+            for number in range(self.protocol.extra_rounds):
                 needy = [name for name in prepare if self._is_needy(samples[name])]
-                for name in needy:
-                    self._visit(prepare[name](), samples[name])
                 if not needy:
                     break
+                # For a comparison all are visited equally often.
+                visited = needy if self.protocol.precision is None else list(prepare)
+                for name in _alternating(visited, number):
+                    self._visit(prepare[name](), samples[name])
         return {name: self._summarise(each) for name, each in samples.items()}
 
     def measure(self, run: Run) -> Measurement:
@@ -155,7 +182,13 @@ class Stopwatch:
         limit = self._limit_ns
         return float(np.mean(np.array(self._anchors) > limit))
 
+    @property
+    def contention(self) -> Contention:
+        """Who else wanted the processor since this stopwatch was made."""
+        return self._watch.since()
+
     def _visit(self, run: Run, samples: _Samples) -> None:
+        samples.visits.append(len(samples.cpu))
         run()
         started = time.perf_counter_ns()
         run()
@@ -213,7 +246,10 @@ class Stopwatch:
         )
 
     def _is_needy(self, samples: _Samples) -> bool:
-        return self._statistics(samples, samples.cpu)["accepted"] < self.protocol.least_accepted
+        if self._statistics(samples, samples.cpu)["accepted"] < self.protocol.least_accepted:
+            return True
+        limit = self.protocol.precision
+        return limit is not None and self._summarise(samples).precision > limit
 
     def _summarise(self, samples: _Samples) -> Measurement:
         cpu, wall = self._statistics(samples, samples.cpu), self._statistics(samples, samples.wall)
@@ -224,7 +260,22 @@ class Stopwatch:
             spread=(cpu["p80"] - cpu["p20"]) / max(cpu["minimum"], 1.0),
             samples=len(samples.cpu),
             accepted=cpu["accepted"],
+            visit_ms=tuple(each / NS_PER_MS for each in self._visit_ns(samples)),
         )
+
+    def _visit_ns(self, samples: _Samples) -> list[float]:
+        """Return the least time of each visit, of its clean samples where it has any."""
+        limit, least = self._limit_ns, []
+        for start, stop in pairwise([*samples.visits, len(samples.cpu)]):
+            visit = range(start, stop)
+            clean = [i for i in visit if max(samples.before[i], samples.after[i]) <= limit]
+            least.append(min(samples.cpu[i] for i in clean or visit))
+        return least
+
+
+def _alternating(names: Iterable[str], number: int) -> list[str]:
+    """Return names in their order, or backwards: what comes after its like finds warm caches."""
+    return list(names)[:: -1 if number % 2 else 1]
 
 
 @contextmanager
@@ -238,6 +289,23 @@ def _undisturbed() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def _on_one_core(threads: int) -> Iterator[None]:
+    """Keep this thread from moving between cores, and losing its caches, where the system can.
+
+    A runtime with several threads is left alone: those that it starts would share the core.
+    """
+    if threads > 1 or not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})  # the first core serves most interrupts
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _convolution(channels: int, size: int) -> Kernel:

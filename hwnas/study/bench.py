@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from hwnas.graph.architecture import Architecture
-    from hwnas.latency.timing import Measurement
+    from hwnas.latency.intervals import Difference
+    from hwnas.latency.timing import Measurement, Stopwatch
     from hwnas.spaces import SearchSpace
     from hwnas.study.pricing import Pricing
 
 _COVERAGE = 0.9
+#: More rounds are measured, up to twice as many, until intervals are this narrow.
+_PRECISION = 0.03
+#: From this share of disturbed anchors on, the user is told.
+_BUSY = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,16 @@ class Predicted:
         return [self.model, _ms(self.ms), interval, str(self.kernels), f"{self.known}"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Bench:
     """What was measured of a model.
 
     Attributes:
         model: The file.
         ms: Least undisturbed CPU time of one inference.
+        low_ms: In 95 % of cases a second measurement finds at least this; None if too little was
+            measured to say.
+        high_ms: … and at most this.
         wall_ms: Least wall time.
         median_ms: Median of the undisturbed CPU times.
         spread: (80 % - 20 % quantile) / minimum.
@@ -78,10 +86,14 @@ class Bench:
         accepted: Samples during which the machine was calm.
         predicted_ms: From the table, where it has all kernels.
         notes: What to know about these figures.
+        slower: By which share it is slower than the first model, in the same rounds: ``share``,
+            its 95 % interval ``low`` to ``high``, and whether that excludes 0 (``is_told``).
     """
 
     model: str
     ms: float
+    low_ms: float | None
+    high_ms: float | None
     wall_ms: float
     median_ms: float
     spread: float
@@ -89,6 +101,7 @@ class Bench:
     accepted: int
     predicted_ms: float | None = None
     notes: list[str] = field(default_factory=list)
+    slower: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
@@ -99,7 +112,7 @@ class Bench:
         return [
             self.model,
             _ms(self.ms),
-            f"{self.spread:.0%}",
+            "–" if self.low_ms is None else f"{self.low_ms:.3g} to {_ms(self.high_ms)}",
             _ms(self.wall_ms),
             _ms(self.predicted_ms),
         ]
@@ -126,6 +139,7 @@ def bench(
         UserInputError: A file is missing or is no ONNX model.
         DeviceError: The runtime refuses a model.
     """
+    from hwnas.latency.intervals import difference
     from hwnas.latency.profiler import measure_models
     from hwnas.latency.timing import Protocol, Stopwatch
 
@@ -141,12 +155,20 @@ def bench(
         progress.advance("bench", count - done)
         done = count
 
-    stopwatch = Stopwatch(device.runtime, Protocol(rounds=rounds))
+    stopwatch = Stopwatch(device.runtime, Protocol(rounds=rounds, precision=_PRECISION))
     measured = measure_models(optimised, device, stopwatch, report)
-    return [
+    first = next(iter(loaded))
+    rows = [
         _bench(name, measured[name], _try_predict(Path(name), loaded[name], device, table))
         for name in loaded
     ]
+    for row in rows[1:]:
+        found = difference(measured[first].visit_ms, measured[row.model].visit_ms)
+        row.slower = {**asdict(found), "is_told": found.is_told}
+        row.notes.append(_verdict(row.model, first, found))
+    if stopwatch.disturbed_share > _BUSY:
+        rows[0].notes.append(_busy(stopwatch))
+    return rows
 
 
 def predict(
@@ -274,11 +296,14 @@ def _bench(name: str, measured: Measurement, predicted: Predicted | str) -> Benc
         )
     else:
         ms = predicted.ms
+    low, high = measured.interval_ms
     if measured.accepted == 0:
         notes.append("the machine was never calm while measuring: repeat when it is idle")
     return Bench(
         model=name,
         ms=measured.ms,
+        low_ms=low if math.isfinite(high) else None,
+        high_ms=high if math.isfinite(high) else None,
         wall_ms=measured.wall_ms,
         median_ms=measured.median_ms,
         spread=measured.spread,
@@ -286,6 +311,35 @@ def _bench(name: str, measured: Measurement, predicted: Predicted | str) -> Benc
         accepted=measured.accepted,
         predicted_ms=ms,
         notes=notes,
+    )
+
+
+def _verdict(model: str, first: str, found: Difference) -> str:
+    """Return one sentence: which is faster, or that it cannot be told."""
+    if not math.isfinite(found.low):
+        return f"{model} against {first}: too few rounds to compare; give more --repeats"
+    bounds = f"95 % interval {found.low:+.1%} to {found.high:+.1%}"
+    if not found.is_told:
+        return f"{model} against {first}: no difference can be told ({bounds})"
+    word = "slower" if found.share > 0 else "faster"
+    return f"{model} is {abs(found.share):.1%} {word} than {first} ({bounds})"
+
+
+def _busy(stopwatch: Stopwatch) -> str:
+    """Return one sentence: how much the machine was disturbed, and by whom."""
+    found = stopwatch.contention
+    others = [
+        f"{share:.0%} {what}"
+        for share, what in (
+            (found.waited, "waiting for a core"),
+            (found.stolen, "taken by the host"),
+        )
+        if share is not None and share >= 0.01
+    ]
+    who = f" ({', '.join(others)})" if others else ""
+    return (
+        f"the machine was busy: {stopwatch.disturbed_share:.0%} of the control measurements were "
+        f"disturbed{who}; times are upper bounds and intervals are wide"
     )
 
 

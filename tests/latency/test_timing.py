@@ -8,6 +8,7 @@ import pytest
 
 from hwnas.latency import timing
 from hwnas.latency.profiler import profile
+from hwnas.latency.runtimes import RuntimeConfig
 from hwnas.latency.timing import Protocol, Stopwatch, relative_difference
 from tests.latency.conftest import QUICK
 
@@ -36,6 +37,8 @@ class Machine:
 class Runtime:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+
+    config = RuntimeConfig()
 
     def prepare(self, model, *, optimise):
         return lambda: self.machine.spend(ANCHOR_NS)
