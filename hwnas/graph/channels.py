@@ -9,6 +9,7 @@ from hwnas.graph.graph import Graph, Node
 from hwnas.graph.op import Op
 from hwnas.graph.ops.conv import Conv
 from hwnas.graph.ops.conv_bn import ConvBn
+from hwnas.graph.ops.layout import ZeroPad
 from hwnas.graph.ops.linear import Linear
 from hwnas.graph.ops.sep_conv import SepConv
 
@@ -36,6 +37,10 @@ def makes_channels(op: Op) -> bool:
     if isinstance(op, Conv):
         return op.groups == 1
     return isinstance(op, ConvBn | SepConv | Linear)
+
+
+def _pads_images(op: Op) -> bool:
+    return isinstance(op, ZeroPad) and not (op.before[0] or op.behind[0])
 
 
 class Channels:
@@ -91,7 +96,7 @@ class Channels:
             return self._new(node.shape[0])
         if kind == "classifier":
             return self._new(node.shape[0], fixed=True)
-        if is_depthwise(node) or kind in _CHANNEL_BY_CHANNEL:
+        if is_depthwise(node) or kind in _CHANNEL_BY_CHANNEL or _pads_images(node.op):
             return read[0]
         if kind in ("sum", "multiply"):
             self._join(read[0], read[1])

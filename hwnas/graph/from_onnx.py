@@ -8,19 +8,27 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hwnas.errors import ShapeError, UserInputError
-from hwnas.graph._onnx_nodes import attributes_of, padding_of, refusal, window_size
+from hwnas.graph._onnx_layout import LayoutReader
+from hwnas.graph._onnx_nodes import (
+    Array,
+    attributes_of,
+    constant_of,
+    pads_of,
+    refusal,
+    window_size,
+)
 from hwnas.graph.builder import GraphBuilder, Value
 from hwnas.graph.graph import Graph
+from hwnas.graph.op import Padding, Size, window_padding
+from hwnas.graph.ops.norm import BatchNorm
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
-
-Array = np.ndarray[Any, Any]
 
 _SAME_NAME = {
     "Relu": "relu",
@@ -32,6 +40,8 @@ _SAME_NAME = {
     "AveragePool": "avg_pool",
 }
 _KEPT = frozenset({"Identity", "Dropout"})
+_RECTIFIED = frozenset({"relu", "relu6", "sigmoid", "hard_sigmoid"})
+_STILL_RECTIFIED = frozenset({"max_pool", "avg_pool", "concat", "dropout", "zero_pad"})
 
 
 @dataclass(frozen=True)
@@ -52,11 +62,12 @@ def from_onnx(source: str | Path | ModelProto) -> Imported:
 
     Layers are named after their weights in the file, as far as these have names.
 
-    Supported: Conv (symmetric padding of half the filter, or none), BatchNormalization, Relu,
-    Clip from 0 to 6, Sigmoid, Tanh, HardSigmoid (α = 1/6), HardSwish, Gelu, Add and Sum, Mul,
-    Concat of channels, MaxPool, AveragePool, GlobalAveragePool, ReduceMean over the image, Flatten,
-    Reshape and Squeeze to vectors, Unsqueeze of pooled vectors, Gemm, MatMul (+ Add), Identity,
-    Dropout, Constant.
+    Supported: Conv, BatchNormalization (a Mul and an Add for each channel behind it become part of
+    it), Relu, Clip from 0 to 6, Sigmoid, Tanh, HardSigmoid (α = 1/6), HardSwish, Gelu, Add and Sum,
+    Mul, Concat of channels, MaxPool, AveragePool, GlobalAveragePool, ReduceMean over the image,
+    Pad with zeros, Transpose, Flatten, Reshape and Squeeze to vectors, Unsqueeze of pooled vectors,
+    Gemm, MatMul (+ Add), Identity, Dropout, Constant, ConstantOfShape. A Softmax at the end is left
+    out: networks of hwnas return logits.
 
     Raises:
         UserInputError: The file cannot be read; it has unsupported operators, all of which are
@@ -79,7 +90,7 @@ def _model(source: str | Path | ModelProto) -> ModelProto:
         ) from error
 
 
-class _Reader:
+class _Reader(LayoutReader):
     def __init__(self, model: ModelProto) -> None:
         from onnx import numpy_helper
 
@@ -125,7 +136,7 @@ class _Reader:
         return sizes[1:]
 
     def _refuse_unsupported(self) -> None:
-        known = {*_SAME_NAME, *_KEPT, *self._handlers(), "Constant"}
+        known = {*_SAME_NAME, *_KEPT, *self._handlers(), "Constant", "ConstantOfShape"}
         found = Counter(each.op_type for each in self.file.node if each.op_type not in known)
         if found:
             names = ", ".join(f"{name} ({count})" for name, count in sorted(found.items()))
@@ -152,14 +163,15 @@ class _Reader:
             "Reshape": self._flatten,
             "Squeeze": self._flatten,
             "Unsqueeze": self._unsqueeze,
+            "Transpose": self._transpose,
+            "Pad": self._pad,
+            "Softmax": self._softmax,
         }
 
     def _read_node(self, node: NodeProto) -> None:
-        if node.op_type == "Constant":
-            self.constants[node.output[0]] = self._constant(node)
-            return
-        if node.op_type in _KEPT and node.input[0] in self.constants:
-            self.constants[node.output[0]] = self.constants[node.input[0]]
+        constant = constant_of(node, self.constants)
+        if constant is not None:
+            self.constants[node.output[0]] = constant
             return
         try:
             self.values[node.output[0]] = self._result(node)
@@ -179,21 +191,6 @@ class _Reader:
             return self._add_op(_SAME_NAME[node.op_type], self._value(node.input[0]))
         return self._handlers()[node.op_type](node)
 
-    def _add_op(self, kind: str, *inputs: Value, **attributes: Any) -> Value:
-        return getattr(self.g, kind)(*inputs, **attributes)  # type: ignore[no-any-return]
-
-    def _value(self, name: str) -> Value:
-        if name not in self.values:
-            what = "is constant" if name in self.constants else "does not exist"
-            raise UserInputError(f"ONNX: the value {name!r} {what}, where an image is expected")
-        return self.values[name]
-
-    def _weight(self, node: NodeProto, place: int) -> Array:
-        name = node.input[place]
-        if name not in self.constants:
-            raise refusal(node, f"its input {name!r} is no constant")
-        return np.asarray(self.constants[name], np.float32)
-
     def _conv(self, node: NodeProto) -> Value:
         x, weight = self._value(node.input[0]), self._weight(node, 1)
         bias = self._weight(node, 2) if len(node.input) > 2 and node.input[2] else None
@@ -208,6 +205,8 @@ class _Reader:
         (dilation,) = dilations
         kernel, stride = window_size(weight.shape[2:]), window_size(found.get("strides", [1, 1]))
         values = {"weight": weight} | ({} if bias is None else {"bias": bias})
+        pads = pads_of(found, x.shape[1:], kernel, stride, dilation)
+        x, padding = self._padded(x, pads, kernel, dilation)
         return self._add_op(
             "conv",
             x,
@@ -217,9 +216,19 @@ class _Reader:
             groups=groups,
             dilation=dilation,
             bias=bias is not None,
-            padding=padding_of(node, found, kernel, dilation),
+            padding=padding,
             weights=self._name(node, values),
         )
+
+    def _padded(
+        self, x: Value, pads: tuple[list[int], list[int]], kernel: Size, dilation: int = 1
+    ) -> tuple[Value, Padding]:
+        """Return what a window reads, and its padding: zeros of their own if that has no name."""
+        if tuple(pads[0]) == tuple(pads[1]) == window_padding(kernel, dilation) and any(pads[0]):
+            return x, "same"
+        if any(pads[0]) or any(pads[1]):
+            x = self._add_op("zero_pad", x, before=(0, *pads[0]), behind=(0, *pads[1]))
+        return x, "valid"
 
     def _batch_norm(self, node: NodeProto) -> Value:
         found = attributes_of(node)
@@ -254,7 +263,8 @@ class _Reader:
     def _add(self, node: NodeProto) -> Value:
         constant = [name for name in node.input if name in self.constants]
         if constant:
-            return self._add_bias(node, constant[0])
+            folded = self._folded(node, constant[0])
+            return self._add_bias(node, constant[0]) if folded is None else folded
         total, *others = [self._value(name) for name in node.input]
         for other in others:
             total = self._add_op("sum", total, other)
@@ -272,8 +282,32 @@ class _Reader:
             raise refusal(node, f"it adds {values.size} constants to {len(weight)} features")
         return self._linear(node, self._value(matmul.input[0]), weight, values, matmul.input[1])
 
+    def _folded(self, node: NodeProto, constant: str) -> Value | None:
+        """Make a factor or summand of each channel part of the batch norm before it."""
+        (name,) = [name for name in node.input if name != constant] or [constant]
+        numbers = np.asarray(self.constants[constant], np.float32)
+        value = self.values.get(name)
+        if value is None or self.readers[name] > 1 or len(value.shape) != 3:
+            return None
+        norm = self.g.nodes[value.index]
+        sizes = (1, *numbers.shape)[-3:]
+        if not isinstance(norm.op, BatchNorm) or sizes not in ((value.shape[0], 1, 1), (1,)):
+            return None
+        for local in ("scale", "shift") if node.op_type == "Mul" else ("shift",):
+            weight = self.weights[f"{norm.weights}/{local}"]
+            change = np.multiply if node.op_type == "Mul" else np.add
+            self.weights[f"{norm.weights}/{local}"] = change(weight, numbers.reshape(-1))
+        self.named[norm.weights] = (node.output[0],)  # its values are no longer those of the file
+        return value
+
     def _mul(self, node: NodeProto) -> Value:
         first, second = node.input
+        constant = second if second in self.constants else first
+        if constant in self.constants:
+            folded = self._folded(node, constant)
+            if folded is None:
+                raise refusal(node, "its constant is no factor of channels behind a batch norm")
+            return folded
         for one, other in ((first, second), (second, first)):
             if self.sigmoids.get(one) == other:
                 return self._add_op("swish", self._value(other))
@@ -282,64 +316,38 @@ class _Reader:
             x, y = y, x
         return self._add_op("multiply", x, y)
 
-    def _concat(self, node: NodeProto) -> Value:
-        parts = [self._value(name) for name in node.input]
-        if attributes_of(node)["axis"] not in (1, -3) or any(
-            len(each.shape) != 3 for each in parts
-        ):
-            raise refusal(node, "it does not join the channels of images")
-        return self._add_op("concat", *parts) if len(parts) > 1 else parts[0]
-
     def _pool(self, node: NodeProto) -> Value:
-        found = attributes_of(node)
-        kernel, stride = (
-            window_size(found["kernel_shape"]),
-            window_size(found.get("strides", [1, 1])),
-        )
+        found, x = attributes_of(node), self._value(node.input[0])
+        shape = found["kernel_shape"]
+        whole = node.op_type == "AveragePool" and tuple(shape) == x.shape[1:]
+        if whole and not any(found.get("pads", [])):
+            return self._add_op("global_avg_pool", x)
+        kernel, stride = window_size(shape), window_size(found.get("strides", [1, 1]))
         if not (isinstance(kernel, int) and isinstance(stride, int)):
             raise refusal(node, "its window or its step is not square")
-        if found.get("ceil_mode", 0) or set(found.get("dilations", [1])) != {1}:
-            raise refusal(node, "it rounds sizes up, or it is dilated")
-        padding = padding_of(node, found, kernel, 1)
+        if set(found.get("dilations", [1])) != {1}:
+            raise refusal(node, "it is dilated")
         counts = node.op_type == "AveragePool" and found.get("count_include_pad", 0)
-        if counts and any(found.get("pads", [])):
-            raise refusal(node, "it counts the padding")
-        x = self._value(node.input[0])
+        if counts and found.get("ceil_mode", 0):
+            raise refusal(node, "it counts the padding, and rounds sizes up")
+        pads = pads_of(found, x.shape[1:], kernel, stride)
+        read, padding = self._padded(x, pads, 1 if counts else kernel)
+        if read is not x and not counts:
+            if node.op_type == "AveragePool":
+                raise refusal(node, f"pads {pads[0]} and {pads[1]} are uneven, and not counted")
+            if not self._is_rectified(x.index):
+                raise refusal(node, f"pads {pads[0]} and {pads[1]} are uneven, of negative values")
+        x = read
         return self._add_op(
             _SAME_NAME[node.op_type], x, kernel=kernel, stride=stride, padding=padding
         )
 
-    def _mean(self, node: NodeProto) -> Value:
-        x = self._value(node.input[0])
-        if node.op_type == "ReduceMean":
-            axes = attributes_of(node).get("axes")
-            if axes is None and len(node.input) > 1:
-                axes = [int(each) for each in self._weight(node, 1)]
-            if len(x.shape) != 3 or sorted(each % 4 for each in axes or ()) != [2, 3]:
-                raise refusal(node, "it is not over height and width")
-        return self._add_op("global_avg_pool", x)
-
-    def _flatten(self, node: NodeProto) -> Value:
-        """Make a vector of each image; what was pooled is one already."""
-        x = self._value(node.input[0])
-        size = math.prod(x.shape)
-        if node.op_type == "Flatten" and attributes_of(node).get("axis", 1) != 1:
-            raise refusal(node, "its axis is not 1")
-        if node.op_type == "Reshape":
-            wanted = [int(each) for each in self._weight(node, 1)]
-            rest = [each for each in wanted[1:] if each != 1]
-            if wanted[0] not in (-1, 0, 1) or rest not in ([size], [-1]):
-                raise refusal(node, f"to {wanted}: it does not make vectors")
-        if node.op_type == "Squeeze" and x.shape != (size,):
-            raise refusal(node, "it is not behind a global pooling")
-        return x if x.shape == (size,) else self._add_op("reshape", x, size=(size,))
-
-    def _unsqueeze(self, node: NodeProto) -> Value:
-        x, axes = self._value(node.input[0]), attributes_of(node).get("axes")
-        axes = [int(each) for each in self._weight(node, 1)] if axes is None else list(axes)
-        if len(x.shape) != 1 or sorted(axes) not in ([2, 3], [-2, -1]):
-            raise refusal(node, "it is no factor for each channel")
-        return x
+    def _is_rectified(self, index: int) -> bool:
+        """Tell whether zeros are as good as nothing beside a node's values."""
+        node = self.g.nodes[index]
+        if node.op.kind in _STILL_RECTIFIED:
+            return all(self._is_rectified(each) for each in node.inputs)
+        return node.op.kind in _RECTIFIED
 
     def _gemm(self, node: NodeProto) -> Value:
         found = attributes_of(node)
@@ -378,13 +386,3 @@ class _Reader:
         for local, value in values.items():
             self.weights[f"{name}/{local}"] = np.ascontiguousarray(value)
         return name
-
-    def _constant(self, node: NodeProto) -> Array:
-        from onnx import numpy_helper
-
-        for name, value in attributes_of(node).items():
-            if name == "value":
-                return numpy_helper.to_array(value)
-            if name in ("value_float", "value_int", "value_floats", "value_ints"):
-                return np.asarray(value)
-        raise refusal(node, "it is no tensor of numbers")

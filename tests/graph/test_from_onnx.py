@@ -1,6 +1,7 @@
 """Networks that went through ONNX compute what they did; what cannot be read is named."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -123,12 +124,84 @@ def test_what_other_tools_write_is_read_too():
         ],
         weights,
     )
+    agrees_with_onnxruntime(model, draw(1, 2, 4, 4))
+
+
+WINDOW = {"kernel_shape": [3, 3]}
+COUNTED = WINDOW | {"count_include_pad": 1}
+PADDINGS = {
+    "conv_uneven": ("Conv", WINDOW | {"pads": [0, 2, 1, 1]}),
+    "conv_same": ("Conv", WINDOW | {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    "conv_same_lower": ("Conv", WINDOW | {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
+    "max_ceil": ("MaxPool", {"kernel_shape": [2, 2], "strides": [3, 3], "ceil_mode": 1}),
+    "max_ceil_outside": ("MaxPool", WINDOW | {"pads": [1] * 4, "strides": [4, 4], "ceil_mode": 1}),
+    "max_same": ("MaxPool", WINDOW | {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    "avg_counted": ("AveragePool", COUNTED | {"pads": [1] * 4}),
+    "avg_counted_uneven": ("AveragePool", COUNTED | {"pads": [0, 0, 1, 1], "strides": [2, 2]}),
+}
+
+
+@pytest.mark.parametrize(("kind", "attributes"), PADDINGS.values(), ids=PADDINGS)
+def test_paddings_of_other_tools_are_read(kind, attributes):
+    rng = np.random.default_rng(0)
+    weight = {"w": rng.normal(size=(2, 2, 3, 3)).astype(np.float32)} if kind == "Conv" else {}
+    model = by_hand(
+        [("Relu", ["x"], "a", {}), (kind, ["a", *weight], "y", attributes)],
+        weight,
+        [1, 2, "h", "w"],
+    )
+    agrees_with_onnxruntime(model, rng.normal(size=(1, 2, 4, 4)).astype(np.float32))
+
+
+def test_networks_of_caffe_and_tensorflow_are_read():
+    """Scales behind batch norms, constants made by operators, padding, NHWC before the vector."""
+    rng = np.random.default_rng(0)
+    numbers = {name: rng.random(2).astype(np.float32) for name in ("a", "b", "m", "v", "s", "t")}
+    numbers |= {"w": rng.normal(size=(3, 2, 1, 1)).astype(np.float32), "size": np.array([3])}
+    numbers |= {"pads": np.array([0, 0, 1, 0, 0, 0, 1, 0]), "rows": np.array([1, -1])}
+    fill = numpy_helper.from_array(np.array([0.5], np.float32))
+    model = by_hand(
+        [
+            ("BatchNormalization", ["x", "a", "b", "m", "v"], "n", {}),
+            ("Unsqueeze", ["s", "axes"], "s3", {}),
+            ("Unsqueeze", ["t", "axes"], "t3", {}),
+            ("Mul", ["n", "s3"], "ns", {}),
+            ("Add", ["t3", "ns"], "nst", {}),
+            ("Pad", ["nst", "pads"], "padded", {}),
+            ("ConstantOfShape", ["size"], "bias", {"value": fill}),
+            ("Conv", ["padded", "w", "bias"], "c", {}),
+            ("AveragePool", ["c"], "p", {"kernel_shape": [6, 4]}),
+            ("Transpose", ["p"], "q", {"perm": [0, 2, 3, 1]}),
+            ("Reshape", ["q", "rows"], "r", {}),
+            ("Softmax", ["r"], "y", {}),
+        ],
+        numbers | {"axes": np.array([1, 2])},
+    )
+    x = rng.normal(size=(1, 2, 4, 4)).astype(np.float32)
+    agrees_with_onnxruntime(model, x, lambda logits: logits.softmax(1))
+    assert from_onnx(model).graph.nodes[-1].op.kind == "global_avg_pool"
+
+
+def agrees_with_onnxruntime(model, x, then=lambda found: found):
     onnx.checker.check_model(model)
-    x = draw(1, 2, 4, 4)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     (wanted,) = session.run(None, {"x": x})
-    found = imported_output(from_onnx(model), torch.from_numpy(x))
+    found = then(imported_output(from_onnx(model), torch.from_numpy(x)))
     np.testing.assert_allclose(found.detach().numpy(), wanted, rtol=1e-5, atol=1e-5)
+
+
+ONNX_FILES = Path(__file__).parents[3] / "shared" / "data" / "onnx"
+
+
+@pytest.mark.skipif(not ONNX_FILES.is_dir(), reason="no ../shared/data/onnx")
+def test_a_network_of_another_tool_keeps_its_answers():
+    path = ONNX_FILES / "github-tiny_results_v1.2__pretrainedResnet.onnx"
+    found = from_onnx(path)
+    x = torch.randn(1, *found.graph.input_shape, generator=torch.Generator().manual_seed(0))
+    session = onnxruntime.InferenceSession(path)
+    (wanted,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    answer = imported_output(found, x).softmax(1)
+    np.testing.assert_allclose(answer.detach().numpy(), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_all_unsupported_operators_are_named_at_once():
@@ -143,14 +216,19 @@ WEIGHT = np.ones((2, 2, 3, 3), np.float32)
 @pytest.mark.parametrize(
     ("nodes", "weights", "message"),
     [
-        ([("Conv", ["x", "w"], "y", {"pads": [0, 0, 1, 1]})], {"w": WEIGHT}, "pads"),
-        ([("Conv", ["x", "w"], "y", {"auto_pad": "SAME_UPPER"})], {"w": WEIGHT}, "auto_pad"),
+        ([("MaxPool", ["x"], "y", {"kernel_shape": [2, 2], "pads": [0, 0, 1, 1]})], {}, "negative"),
+        ([("AveragePool", ["x"], "y", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1})],
+         {}, "not counted"),
+        ([("Pad", ["x", "pads"], "y", {"mode": "reflect"})], {"pads": np.array([0, 0, 1, 1] * 2)},
+         "other things than zeros"),
+        ([("Softmax", ["x"], "y", {})], {}, "end of a classifier"),
+        ([("Transpose", ["x"], "y", {"perm": [1, 0, 2, 3]})], {}, "moves the batch"),
         ([("Clip", ["x", "low"], "y", {})], {"low": np.float32(-1)}, "clips to"),
         ([("Add", ["x", "one"], "y", {})], {"one": np.float32(1)}, "adds the constant"),
-        ([("Mul", ["x", "one"], "y", {})], {"one": np.float32(1)}, "is constant"),
+        ([("Mul", ["x", "one"], "y", {})], {"one": np.float32(1)}, "no factor of channels"),
         ([("Concat", ["x", "x"], "y", {"axis": 2})], {}, "join the channels"),
-        ([("AveragePool", ["x"], "y", {"kernel_shape": [3, 3], "pads": [1] * 4,
-          "count_include_pad": 1})], {}, "counts the padding"),
+        ([("AveragePool", ["x"], "y", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4,
+          "count_include_pad": 1, "ceil_mode": 1})], {}, "counts the padding"),
         ([("ReduceMean", ["x"], "y", {"axes": [1]})], {}, "height and width"),
         ([("Add", ["x", "z"], "y", {})], {}, "does not exist"),
     ],
