@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hwnas.graph import TRAIN, Graph
+from hwnas.graph import EVAL, TRAIN, Graph
 from hwnas.graph.counts import macs, params
 from hwnas.spaces.torch_modules import converting
 from hwnas.spaces.torch_modules.convert import convert, weights_of
@@ -45,7 +45,22 @@ MODULES = {
     "conv_odd_padding": nn.Conv2d(4, 6, 3, padding=2),
     "conv_patches": nn.Conv2d(4, 6, 4, stride=4),
     "conv_padding_valid": nn.Conv2d(4, 6, 3, padding="valid"),
+    "conv_of_sequences": nn.Sequential(
+        nn.Flatten(2), nn.Conv1d(4, 6, 3, stride=2, padding=1, dilation=2, groups=2), nn.GELU()
+    ),
+    "conv_of_sequences_same": nn.Sequential(nn.Flatten(2), nn.Conv1d(4, 6, 4, padding="same")),
     "batch_norm": nn.BatchNorm2d(4, eps=1e-3),
+    "batch_norm_of_vectors": nn.Sequential(nn.Flatten(), nn.BatchNorm1d(256)),
+    "batch_norm_of_sequences": nn.Sequential(nn.Flatten(2), nn.BatchNorm1d(4)),
+    "group_norm": nn.GroupNorm(2, 4, eps=1e-4),
+    "group_norm_not_affine": nn.GroupNorm(4, 4, affine=False),
+    "group_norm_of_vectors": nn.Sequential(nn.Flatten(), nn.GroupNorm(4, 256)),
+    "unflatten": nn.Sequential(nn.Flatten(), nn.Unflatten(1, (2, 128))),
+    "zero_pad": nn.ZeroPad2d((1, 0, 2, 3)),
+    "upsample": nn.Upsample(scale_factor=2),
+    "upsample_to": nn.Upsample(size=(16, 24)),
+    "adaptive_max": nn.AdaptiveMaxPool2d(2),
+    "max_pool_ceil": nn.MaxPool2d(2, ceil_mode=True),
     "layer_norm": nn.LayerNorm([8], eps=1e-6),
     "layer_norm_image": nn.LayerNorm(IMAGE, elementwise_affine=False),
     "linear": nn.Linear(8, 3),
@@ -127,6 +142,9 @@ FUNCTIONS = {
     "unbind": lambda m, x: x.unbind(2)[3],
     "select": lambda m, x: x.select(1, 2).narrow(1, 1, 3),
     "unpack": lambda m, x: sum(part for part in x.split(2, dim=1)),
+    "pad": lambda m, x: F.pad(x, (1, 2)) + F.pad(x, [0, 3, 0, 0], value=0.0),
+    "interpolate": lambda m, x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2, mode="nearest"),
+    "interpolate_to": lambda m, x: x + F.interpolate(F.adaptive_max_pool2d(x, 2), x.shape[2:]),
     "pools": lambda m, x: F.max_pool2d(x, 2) + F.avg_pool2d(x, kernel_size=2, stride=2),
     "adaptive": lambda m, x: F.adaptive_avg_pool2d(x, 1).flatten(1),
     "shape_arithmetic": lambda m, x: x.reshape(x.shape[0], x.shape[1] // 2, 2, -1).mean(2),
@@ -334,6 +352,29 @@ class Doubles(nn.Module):
 
     def forward(self, x):
         return torch.logit(x)
+
+
+class Rows(nn.Module):
+    """Reads an image row by row."""
+
+    def __init__(self, batch_first, **settings):
+        super().__init__()
+        self.batch_first = batch_first
+        self.lstm = nn.LSTM(8, 5, batch_first=batch_first, **settings)
+
+    def forward(self, x):
+        x = x[:, 0] if self.batch_first else x[:, 0].transpose(0, 1)
+        output, (h, _) = self.lstm(x)
+        return output.mean(1 if self.batch_first else 0) + h[-1]
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_an_lstm_is_converted(batch_first, layers):
+    module = shaken(Rows(batch_first, num_layers=layers, dropout=0.0)).eval()
+    graph, store = converted(module, IMAGE)
+    x = torch.randn(3, *IMAGE)
+    torch.testing.assert_close(run(graph, store, x, EVAL), module(x), rtol=1e-5, atol=1e-5)
 
 
 def test_a_converter_may_be_added_for_functions_and_own_modules(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from hwnas.errors import UserInputError
 from hwnas.spaces.torch_modules.convert import convert, weights_of
@@ -80,10 +81,23 @@ def test_the_nearest_known_calls_are_named():
         (lambda m, x: _changed_under_a_view(x * 2), "later under another shape"),
         (lambda m, x: _view_changed(x * 2), "later under another shape"),
         (lambda m, x: x[[0, 1]], "numbers and slices"),
+        (lambda m, x: F.max_pool2d(x, 3, ceil_mode=True), "ceil_mode=True"),
+        (lambda m, x: m.p(x)[0], "returns no tensor"),
+        (lambda m, x: F.pad(x, (1, 1), value=2.0), "only add zeros"),
+        (lambda m, x: F.pad(x, (0, 0, 0, 0, 0, 0, 1, 0)), "batch"),
+        (lambda m, x: F.interpolate(x, scale_factor=2, mode="bilinear"), "mode='bilinear'"),
+        (lambda m, x: F.interpolate(x, size=(12, 12)), "from 8×8 to 12×12"),
+        (lambda m, x: m.both(x[:, 0])[0], "bidirectional=True"),
+        (lambda m, x: m.rnn(x[:, 0])[1][1].relu(), "cell state of an LSTM"),
     ],
 )
 def test_what_depends_on_data_or_batch_is_refused_with_its_line(function, words):
-    message = _refused(Does(function))
+    parts = {
+        "p": nn.MaxPool2d(2, return_indices=True),
+        "rnn": nn.LSTM(8, 3, batch_first=True),
+        "both": nn.LSTM(8, 3, batch_first=True, bidirectional=True),
+    }
+    message = _refused(Does(function, **parts))
     assert words in message
     assert "test_torch_modules_refused.py:" in message
 

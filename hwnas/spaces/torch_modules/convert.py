@@ -92,6 +92,41 @@ def weights_of(module: nn.Module, graph: Graph) -> dict[str, Tensor]:
     Raises:
         UserInputError: The graph is of another model or architecture.
     """
+    import torch
+
+    found = {}
+    for name, tensors in _tensors_of(module, graph).items():
+        value = torch.stack([each.detach() for each in tensors]).sum(0)
+        found[name] = value.reshape(graph.weight_specs()[name].shape)
+    return found
+
+
+def load_weights(module: nn.Module, graph: Graph, weights: Mapping[str, Tensor]) -> None:
+    """Put weights of a graph into the module that it was converted from.
+
+    Args:
+        module: Made with the same architecture; it is changed.
+        graph: Its graph.
+        weights: Values by the graph's names, such as those of a trained pick.
+
+    Raises:
+        UserInputError: The graph or the weights are of another model or architecture.
+    """
+    import torch
+
+    tensors = _tensors_of(module, graph)
+    missing = sorted(set(tensors) - set(weights))
+    if missing:
+        raise UserInputError(f"the weights lack {missing[0]!r}", "they are of another network")
+    with torch.no_grad():
+        for name, (first, *others) in tensors.items():
+            first.copy_(weights[name].reshape(first.shape))
+            for each in others:  # of a sum, such as an LSTM's two biases
+                each.zero_()
+
+
+def _tensors_of(module: nn.Module, graph: Graph) -> dict[str, list[Tensor]]:
+    """Return the tensors of a module whose sum is each weight of its graph."""
     import copy
 
     op = graph.nodes[0].op
@@ -108,10 +143,7 @@ def weights_of(module: nn.Module, graph: Graph) -> dict[str, Tensor]:
             f"the module has no value for {missing[0]!r}",
             "make it with the choices of the graph's architecture: with hwnas.chosen(…)",
         )
-    return {
-        name: tensors[sources[name]].detach().clone().reshape(spec.shape)
-        for name, spec in specs.items()
-    }
+    return {name: [tensors[each] for each in sources[name].split("+")] for name in specs}
 
 
 def _kind_of(value: Tensor) -> str:
@@ -158,6 +190,11 @@ class _Walk:
             )
 
     def _step(self, node: fx.Node) -> None:
+        if any(self.values[each] is None for each in node.all_input_nodes):
+            raise Unsupported(
+                "reads a result that cannot be converted: the weights of an attention, the cell "
+                "state of an LSTM"
+            )
         if node.op == "placeholder":
             self.values[node] = Traced(self.g.input, 0)
         elif node.op == "get_attr":

@@ -141,13 +141,15 @@ class Call:
         Args:
             shape: Of the largest weight; it is part of the name, so that architectures with other
                 widths use other weights.
-            sources: Names within the op, and those of the tensors within the module.
+            sources: Names within the op, and those of the tensors within the module; two with a
+                ``+`` between them are added.
             part: Of the module, where it has several ops.
         """
         size = "x".join(map(str, shape))
         prefix = "/".join(filter(None, (self.path, part, size)))
         for local, attribute in sources.items():
-            self.sources[f"{prefix}/{local}"] = f"{self.own}.{attribute}".removeprefix(".")
+            names = [f"{self.own}.{each}".removeprefix(".") for each in attribute.split("+")]
+            self.sources[f"{prefix}/{local}"] = "+".join(names)
         return prefix
 
     def without_batch(self, shape: Shape, batch: int | None) -> Shape:
@@ -206,7 +208,7 @@ class Call:
         return math.prod(self.shape) // self.batch_size
 
 
-Result: TypeAlias = "Traced | tuple[Traced | None, ...]"
+Result: TypeAlias = "Traced | tuple[Result | None, ...]"
 Converter: TypeAlias = Callable[[Call], Result]
 
 _CONVERTERS: dict[str | type, Converter] = {}

@@ -8,14 +8,37 @@ from hwnas.graph.ops.input import Input
 from hwnas.spaces.torch_modules.converting import Call, Traced, Unsupported, converts
 
 
-@converts("nn.BatchNorm2d")
-def batch_norm2d(call: Call) -> Traced:
+@converts("nn.BatchNorm2d", "nn.BatchNorm1d")
+def batch_norm(call: Call) -> Traced:
     """Add a batch_norm. Which statistics it uses is the run's business, not the module's mode."""
-    m, x = call.module, call.image()
+    m, x = call.module, call.tensor()
+    if x.batch != 0:
+        raise Unsupported("takes the batch as its first axis")
     call.only(affine=True, track_running_stats=True)
     names = {"scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"}
     weights = call.weights((m.num_features,), names)
-    return Traced(call.g.batch_norm(x.value, epsilon=m.eps, weights=weights), 0)
+    image = call.reshaped(x.value, (*x.shape, 1, 1)[:3])
+    value = call.g.batch_norm(image, epsilon=m.eps, weights=weights)
+    return Traced(call.reshaped(value, x.shape), 0)
+
+
+@converts("nn.GroupNorm")
+def group_norm(call: Call) -> Traced:
+    """Add a layer_norm of each group; a product and a sum for each channel."""
+    m, x = call.module, call.tensor()
+    if x.batch != 0:
+        raise Unsupported("takes the batch as its first axis")
+    groups = call.reshaped(x.value, (m.num_groups, math.prod(x.shape) // m.num_groups))
+    value = call.g.layer_norm(groups, axes=1, epsilon=m.eps, affine=False)
+    value = call.reshaped(value, x.shape)
+    if not m.affine:
+        return Traced(value, 0)
+    size = (m.num_channels, *[1] * (len(x.shape) - 1))
+    for name, init, add in (("weight", "ones", call.g.multiply), ("bias", "zeros", call.g.sum)):
+        weights = call.weights(size, {"value": name}, name)
+        each = call.g.parameter(call.g.input, size=size, init=init, weights=weights)
+        value = add(value, call.g.expand(each, size=x.shape))
+    return Traced(value, 0)
 
 
 @converts("nn.LayerNorm")

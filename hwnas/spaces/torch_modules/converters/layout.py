@@ -9,7 +9,9 @@ from hwnas.graph.op import Shape
 from hwnas.spaces.torch_modules.converting import Call, Traced, Unsupported, converts
 
 
-@converts("reshape", "view", "flatten", "unflatten", "unsqueeze", "squeeze", "nn.Flatten")
+@converts(
+    "reshape", "view", "flatten", "unflatten", "unsqueeze", "squeeze", "nn.Flatten", "nn.Unflatten"
+)
 def reshape(call: Call) -> Traced:
     """Add a reshape; the batch must stay an axis of its own."""
     x = call.tensor()
@@ -69,17 +71,46 @@ def permute(call: Call) -> Traced:
     return Traced(x.value if is_same else call.g.permute(x.value, axes=axes), batch)
 
 
+@converts("nn.ZeroPad2d", "nn.ConstantPad2d", "pad")
+def pad(call: Call) -> Traced:
+    """Add a zero_pad; PyTorch names the last axis first."""
+    x, is_module = call.tensor(), call.module is not None
+    given = call.module.padding if is_module else call.arg(1, "pad")
+    fill = getattr(call.module, "value", 0) if is_module else call.arg(3, "value", None)
+    mode = "constant" if is_module else call.arg(2, "mode", "constant")
+    if mode != "constant" or fill or min(given) < 0:
+        raise Unsupported("can only add zeros")
+    before, behind = [0] * len(x.shape), [0] * len(x.shape)
+    for i in range(0, len(given), 2):
+        axis = x.axis(-1 - i // 2)
+        before[axis], behind[axis] = given[i : i + 2]
+    value = call.g.zero_pad(x.value, before=tuple(before), behind=tuple(behind))
+    return Traced(value, x.batch)
+
+
+@converts("nn.Upsample", "nn.UpsamplingNearest2d", "interpolate")
+def upsample(call: Call) -> Traced:
+    """Add an expand: every pixel becomes a block of equal ones."""
+    x = call.image()
+    mode = call.module.mode if call.module is not None else call.arg(3, "mode", "nearest")
+    (c, h, w), (_, _, height, width) = x.shape, call.shape
+    if mode not in ("nearest", "nearest-exact") or height % h or width % w:
+        raise Unsupported(
+            f"mode={mode!r} from {h}×{w} to {height}×{width} cannot be converted, "
+            "'nearest' by a whole factor can"
+        )
+    blocks = call.g.expand(
+        call.reshaped(x.value, (c, h, 1, w, 1)), size=(c, h, height // h, w, width // w)
+    )
+    return Traced(call.reshaped(blocks, (c, height, width)), 0)
+
+
 @converts("getitem")
 def getitem(call: Call) -> Traced | tuple[Traced | None, ...]:
     """Add a slice for each axis that is cut, and a reshape for those that go or come."""
     x, index = call.args
     if not isinstance(x, Traced):
-        found: Any = x[index]
-        if found is None:
-            raise Unsupported(
-                "takes a result that cannot be converted, such as attention's weights"
-            )
-        return found  # type: ignore[no-any-return]
+        return x[index]  # type: ignore[no-any-return]
     index = list(index) if isinstance(index, tuple) else [index]
     named = sum(each is not None and each is not Ellipsis for each in index)
     if Ellipsis in index:
