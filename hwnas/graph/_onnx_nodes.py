@@ -29,6 +29,11 @@ def refusal(node: NodeProto, reason: str) -> UserInputError:
     return UserInputError(f"ONNX: {node.op_type} {name!r} is not supported: {reason}")
 
 
+def number_of(value: float) -> float:
+    """Return an attribute as it was written: the file has float32."""
+    return float(f"{value:.6g}")
+
+
 def window_size(sizes: Sequence[int]) -> Size:
     """Return height and width as ops have them."""
     height, width = sizes

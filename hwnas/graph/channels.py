@@ -20,6 +20,7 @@ Axis: TypeAlias = tuple[int, ...]
 WHOLE = frozenset({"conv_bn", "sep_conv", "classifier"})
 _ACTIVATIONS = frozenset(
     {"relu", "relu6", "sigmoid", "tanh", "swish", "hard_sigmoid", "hard_swish", "gelu"}
+    | {"leaky_relu", "elu"}
 )
 _CHANNEL_BY_CHANNEL = _ACTIVATIONS | {
     *("batch_norm", "max_pool", "avg_pool", "global_avg_pool", "dropout", "drop_path")

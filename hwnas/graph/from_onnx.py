@@ -18,6 +18,7 @@ from hwnas.graph._onnx_nodes import (
     Array,
     attributes_of,
     constant_of,
+    number_of,
     pads_of,
     refusal,
     window_size,
@@ -63,11 +64,11 @@ def from_onnx(source: str | Path | ModelProto) -> Imported:
     Layers are named after their weights in the file, as far as these have names.
 
     Supported: Conv, BatchNormalization (a Mul and an Add for each channel behind it become part of
-    it), Relu, Clip from 0 to 6, Sigmoid, Tanh, HardSigmoid (α = 1/6), HardSwish, Gelu, Add and Sum,
-    Mul, Concat of channels, MaxPool, AveragePool, GlobalAveragePool, ReduceMean over the image,
-    Pad with zeros, Transpose, Flatten, Reshape and Squeeze to vectors, Unsqueeze of pooled vectors,
-    Gemm, MatMul (+ Add), Identity, Dropout, Constant, ConstantOfShape. A Softmax at the end is left
-    out: networks of hwnas return logits.
+    it), Relu, Clip from 0 to 6, Sigmoid, Tanh, HardSigmoid (α = 1/6), HardSwish, Gelu, LeakyRelu,
+    Elu, Add and Sum, Mul, Concat of channels, MaxPool, AveragePool, GlobalAveragePool, ReduceMean
+    over the image, Pad with zeros, Transpose, Flatten, Reshape and Squeeze to vectors, Unsqueeze of
+    pooled vectors, Gemm, MatMul (+ Add), Identity, Dropout, Constant, ConstantOfShape. A Softmax at
+    the end is left out: networks of hwnas return logits.
 
     Raises:
         UserInputError: The file cannot be read; it has unsupported operators, all of which are
@@ -151,6 +152,8 @@ class _Reader(LayoutReader):
             "BatchNormalization": self._batch_norm,
             "Clip": self._clip,
             "HardSigmoid": self._hard_sigmoid,
+            "LeakyRelu": self._with_alpha,
+            "Elu": self._with_alpha,
             "Add": self._add,
             "Sum": self._add,
             "Mul": self._mul,
@@ -238,7 +241,7 @@ class _Reader(LayoutReader):
             local: self._weight(node, place)
             for place, local in enumerate(("scale", "shift", "mean", "variance"), 1)
         }
-        epsilon = float(f"{found.get('epsilon', 1e-5):.6g}")  # the file has float32
+        epsilon = number_of(found.get("epsilon", 1e-5))
         x = self._value(node.input[0])
         return self._add_op("batch_norm", x, epsilon=epsilon, weights=self._name(node, values))
 
@@ -259,6 +262,12 @@ class _Reader(LayoutReader):
         if abs(found.get("alpha", 0.2) - 1 / 6) > 1e-6 or abs(found.get("beta", 0.5) - 0.5) > 1e-6:
             raise refusal(node, "α must be 1/6 and β 1/2")
         return self._add_op("hard_sigmoid", self._value(node.input[0]))
+
+    def _with_alpha(self, node: NodeProto) -> Value:
+        x, found = self._value(node.input[0]), attributes_of(node)
+        if node.op_type == "Elu":
+            return self._add_op("elu", x, alpha=number_of(found.get("alpha", 1.0)))
+        return self._add_op("leaky_relu", x, slope=number_of(found.get("alpha", 0.01)))
 
     def _add(self, node: NodeProto) -> Value:
         constant = [name for name in node.input if name in self.constants]

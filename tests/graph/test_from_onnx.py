@@ -52,7 +52,7 @@ def everything():
     y = g.conv_bn(x, channels=4, kernel=(1, 3), relu="after", weights="left")
     z = g.swish(g.avg_pool(g.conv(x, channels=4, weights="right"), kernel=3))
     x = g.concat(y, g.max_pool(z, kernel=3), g.sum(g.tanh(y), g.gelu(z)))
-    x = g.multiply(x, g.sigmoid(x))
+    x = g.elu(g.leaky_relu(g.multiply(x, g.sigmoid(x)), slope=0.2), alpha=0.7)
     x = g.dropout(g.max_pool(x, kernel=2, stride=2, padding="valid"), rate=0.5)
     x = g.reshape(x, size=(12 * 3 * 3,))
     return g.finish(g.linear(g.relu(g.linear(x, features=6, weights="a")), features=4, weights="b"))

@@ -14,6 +14,7 @@ IMAGE = (4, 6, 6)
 ODD = (4, 7, 5)
 ACTIVATIONS = (
     "relu", "relu6", "sigmoid", "tanh", "swish", "hard_sigmoid", "hard_swish", "gelu",
+    "leaky_relu", "elu",
 )  # fmt: skip
 
 

@@ -70,6 +70,7 @@ MODULES = {
         for each in (
             nn.ReLU(), nn.ReLU6(), nn.GELU(), nn.SiLU(), nn.Hardswish(), nn.Hardsigmoid(),
             nn.Sigmoid(), nn.Tanh(), nn.Dropout(0.3), nn.Identity(), nn.Softmax(dim=1),
+            nn.LeakyReLU(0.2), nn.ELU(0.7),
         )
     },
     "max_pool": nn.MaxPool2d(3, stride=2, padding=1),
@@ -142,6 +143,7 @@ FUNCTIONS = {
     "unbind": lambda m, x: x.unbind(2)[3],
     "select": lambda m, x: x.select(1, 2).narrow(1, 1, 3),
     "unpack": lambda m, x: sum(part for part in x.split(2, dim=1)),
+    "leaky_relu": lambda m, x: F.leaky_relu(x, negative_slope=0.3) + F.elu(x, 0.5) - F.elu(x),
     "pad": lambda m, x: F.pad(x, (1, 2)) + F.pad(x, [0, 3, 0, 0], value=0.0),
     "interpolate": lambda m, x: F.interpolate(F.max_pool2d(x, 2), scale_factor=2, mode="nearest"),
     "interpolate_to": lambda m, x: x + F.interpolate(F.adaptive_max_pool2d(x, 2), x.shape[2:]),

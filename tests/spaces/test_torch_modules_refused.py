@@ -61,6 +61,14 @@ def test_all_calls_that_cannot_be_converted_are_listed_with_their_lines():
         assert part in message, message
 
 
+def test_calls_behind_one_that_cannot_be_converted_are_listed_too():
+    module = Does(lambda m, x: torch.logit(m.up(x).amax((2, 3))), up=nn.ConvTranspose2d(4, 2, 2))
+    message = _refused(module)
+    assert "3 calls cannot be converted" in message
+    for part in ("nn.ConvTranspose2d (up)", "amax", "logit"):
+        assert part in message, message
+
+
 def test_the_nearest_known_calls_are_named():
     assert "'nn.LayerNorm'" in _refused(Does(lambda m, x: m.n(x), n=nn.InstanceNorm2d(4)))
     assert "'nn.Conv2d'" in _refused(nn.Conv3d(1, 1, 1), (1, 4, 4, 4))

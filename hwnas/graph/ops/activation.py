@@ -163,3 +163,47 @@ class Gelu(_Activation):
     def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
         """Write a Gelu."""
         return writer.emit("Gelu", inputs)
+
+
+@register("leaky_relu")
+@dataclass(frozen=True)
+class LeakyRelu(_Activation):
+    """max(x, 0) + slope · min(x, 0) (Maas et al. 2013).
+
+    Attributes:
+        slope: For negative values.
+    """
+
+    slope: float = 0.01
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return max(x, 0) + slope · min(x, 0)."""
+        from torch.nn.functional import leaky_relu
+
+        return leaky_relu(x, self.slope)
+
+    def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
+        """Write a LeakyRelu."""
+        return writer.emit("LeakyRelu", inputs, alpha=self.slope)
+
+
+@register("elu")
+@dataclass(frozen=True)
+class Elu(_Activation):
+    """x where it is positive, α (exp(x) - 1) elsewhere (Clevert et al. 2016).
+
+    Attributes:
+        alpha: The limit for negative values is -α.
+    """
+
+    alpha: float = 1.0
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Return x or α (exp(x) - 1)."""
+        from torch.nn.functional import elu
+
+        return elu(x, self.alpha)
+
+    def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
+        """Write an Elu."""
+        return writer.emit("Elu", inputs, alpha=self.alpha)

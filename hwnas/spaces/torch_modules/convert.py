@@ -156,7 +156,7 @@ def _kind_of(value: Tensor) -> str:
 
 @dataclass
 class _Walk:
-    """Goes through the traced calls in order; what fails is noted, and all that follows skipped."""
+    """Goes through the traced calls in order; what fails is noted, to be refused at once."""
 
     g: GraphBuilder
     root: Any
@@ -178,6 +178,19 @@ class _Walk:
             self._note(node, str(error))
         except HwnasError as error:
             self._note(node, error.message)
+        if self.problems and node not in self.values:
+            self._stand_in(node)
+
+    def _stand_in(self, node: fx.Node) -> None:
+        """Go on behind a call that cannot be converted, to find the others: no graph is made."""
+        shape = list(getattr(node.meta["value"], "shape", ()))
+        if self.batch in shape:
+            batch = shape.index(self.batch)
+            size = (*shape[:batch], *shape[batch + 1 :]) or (1,)
+            value = self.g.parameter(
+                self.g.input, size=size, weights=f"problem{len(self.problems)}"
+            )
+            self.values[node] = Traced(value, batch)
 
     def refuse_problems(self, name: str) -> None:
         """Raise one error for everything that could not be converted."""

@@ -38,6 +38,17 @@ def activation(call: Call) -> Traced:
     return Traced(getattr(call.g, kind)(x.value), x.batch)
 
 
+@converts("nn.LeakyReLU", "leaky_relu", "nn.ELU", "elu")
+def activation_with_number(call: Call) -> Traced:
+    """Add a leaky_relu or an elu."""
+    x, is_elu = call.tensor(), call.name in ("nn.ELU", "elu")
+    name, default = ("alpha", 1.0) if is_elu else ("negative_slope", 0.01)
+    number = getattr(call.module, name) if call.module else call.arg(1, name, default)
+    if is_elu:
+        return Traced(call.g.elu(x.value, alpha=float(number)), x.batch)
+    return Traced(call.g.leaky_relu(x.value, slope=float(number)), x.batch)
+
+
 @converts("nn.Softmax", "softmax")
 def softmax(call: Call) -> Traced:
     """Add a softmax."""
