@@ -13,7 +13,7 @@ from hwnas.errors import HwnasError, UserInputError
 from hwnas.graph import EVAL, Architecture
 from hwnas.graph.counts import params
 from hwnas.spaces.module import ModuleSpace
-from hwnas.spaces.torch_modules.convert import weights_of
+from hwnas.spaces.torch_modules.convert import load_weights, weights_of
 from hwnas.supernet.run import run
 from hwnas.supernet.weights import WeightStore
 from hwnas.testing.spaces import SpaceSuite
@@ -83,6 +83,18 @@ def test_the_module_of_an_architecture_can_lend_its_weights():
     x = torch.randn(2, 1, 8, 8)
     torch.testing.assert_close(run(graph, store, x, EVAL), module(x), rtol=1e-5, atol=1e-6)
     assert params(graph) == sum(each.numel() for each in module.parameters())
+
+
+def test_trained_weights_go_back_into_the_module():
+    space = space_for("Small")
+    architecture = Architecture(ANSWERS)
+    module, graph = space.module(architecture), space.graph(architecture)
+    store = WeightStore(5).restrict(graph)
+    load_weights(module, graph, store.state())
+    x = torch.randn(2, 1, 8, 8)
+    torch.testing.assert_close(run(graph, store, x, EVAL), module(x), rtol=1e-5, atol=1e-6)
+    with pytest.raises(UserInputError, match="lack 'block/twice/0"):
+        load_weights(module, graph, {})
 
 
 def test_making_a_graph_leaves_the_random_numbers_alone():

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from hwnas.graph import EVAL, TRAIN, Graph
 from hwnas.graph.counts import macs, params
 from hwnas.spaces.torch_modules import converting
-from hwnas.spaces.torch_modules.convert import convert, weights_of
+from hwnas.spaces.torch_modules.convert import convert, load_weights, weights_of
 from hwnas.supernet.run import run, run_all
 from hwnas.supernet.weights import WeightStore
 from hwnas.testing.modules import assert_converts, converted, shaken
@@ -356,6 +356,15 @@ class Doubles(nn.Module):
         return torch.logit(x)
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor is True")
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_transformers_of_torch_are_converted(norm_first):
+    layer = nn.TransformerEncoderLayer(
+        8, 2, 12, dropout=0.0, activation="gelu", batch_first=True, norm_first=norm_first
+    )
+    assert_converts(Does(lambda m, x: m.net(x[:, 0]), net=nn.TransformerEncoder(layer, 2)), IMAGE)
+
+
 class Rows(nn.Module):
     """Reads an image row by row."""
 
@@ -377,6 +386,9 @@ def test_an_lstm_is_converted(batch_first, layers):
     graph, store = converted(module, IMAGE)
     x = torch.randn(3, *IMAGE)
     torch.testing.assert_close(run(graph, store, x, EVAL), module(x), rtol=1e-5, atol=1e-5)
+    fresh = Rows(batch_first, num_layers=layers)
+    load_weights(fresh, graph, store.state())  # one bias becomes two
+    torch.testing.assert_close(fresh(x), module(x))
 
 
 def test_a_converter_may_be_added_for_functions_and_own_modules(monkeypatch):

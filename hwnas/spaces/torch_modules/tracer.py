@@ -29,6 +29,8 @@ _KEEPING = (
     *(nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh),
     *(nn.Dropout, nn.Identity),
 )
+#: Modules of PyTorch whose `forward` is followed, as that of the user's own.
+_TRACED = (nn.Sequential, nn.TransformerEncoder, nn.TransformerEncoderLayer)
 _ARITHMETIC = {
     *(operator.add, operator.sub, operator.mul, operator.truediv),
     *(operator.iadd, operator.isub, operator.imul, operator.itruediv),
@@ -56,6 +58,10 @@ class _Proxy(fx.Proxy):
     @property
     def dtype(self) -> Any:
         return self._meta.dtype
+
+    @property
+    def is_nested(self) -> bool:
+        return False
 
     @property
     def device(self) -> Any:
@@ -145,7 +151,7 @@ class Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Tell whether a module is converted as a whole."""
         return module_converter(m) is not None or (
-            type(m).__module__.startswith("torch.nn") and not isinstance(m, nn.Sequential)
+            type(m).__module__.startswith("torch.nn") and not isinstance(m, _TRACED)
         )
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
