@@ -174,6 +174,7 @@ class TestClassifier(OpSuite):
         ("classifier", {"classes": 3, "relu": True, "dropout": 0.5}, [IMAGE]),
         ("linear", {"features": 3}, [(5,)]),
         ("dropout", {"rate": 0.5}, [IMAGE]),
+        ("dropout", {"rate": 0.5, "channels": True}, [IMAGE]),
     )
 
 

@@ -365,6 +365,14 @@ def test_transformers_of_torch_are_converted(norm_first):
     assert_converts(Does(lambda m, x: m.net(x[:, 0]), net=nn.TransformerEncoder(layer, 2)), IMAGE)
 
 
+def test_channels_are_dropped_as_a_whole():
+    graph, store = converted(nn.Sequential(nn.Dropout2d(0.5)), IMAGE)
+    x = torch.ones(32, *IMAGE)
+    means = run(graph, store, x, TRAIN).mean((2, 3))
+    assert set(means.flatten().tolist()) == {0.0, 2.0}
+    torch.testing.assert_close(run(graph, store, x, EVAL), x)
+
+
 class Rows(nn.Module):
     """Reads an image row by row."""
 

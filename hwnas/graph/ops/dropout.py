@@ -20,9 +20,11 @@ class Dropout(Primitive):
 
     Attributes:
         rate: Probability of dropping; only runs whose mode drops do it.
+        channels: Whether the values of a channel are dropped together (Tompson et al. 2015).
     """
 
     rate: float
+    channels: bool = False
 
     def shape(self, inputs: Sequence[Shape]) -> Shape:
         """Return the input's shape."""
@@ -36,7 +38,10 @@ class Dropout(Primitive):
         """Return the input with some values dropped."""
         from torch.nn.functional import dropout
 
-        return dropout(inputs[0], self.rate, training=mode.dropout)
+        x = inputs[0]
+        if self.channels and mode.dropout:
+            return x * dropout(x.new_ones((*x.shape[:2], *[1] * (x.ndim - 2))), self.rate)
+        return dropout(x, self.rate, training=mode.dropout)
 
     def to_onnx(self, writer: OnnxNodeWriter, inputs: Sequence[str]) -> str:
         """Write nothing: inference drops nothing."""

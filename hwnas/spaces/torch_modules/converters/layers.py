@@ -120,7 +120,7 @@ def add_linear(
     return Traced(value, x.batch)
 
 
-@converts("nn.Dropout", "dropout")
+@converts("nn.Dropout", "dropout", "nn.Dropout2d", "dropout2d", "nn.Dropout1d", "dropout1d")
 def dropout(call: Call) -> Traced:
     """Add a dropout; the run decides whether it drops."""
     x = call.tensor()
@@ -132,7 +132,10 @@ def dropout(call: Call) -> Traced:
         return x
     if x.batch is None:
         raise Unsupported("drops from a parameter, the same for every example")
-    return Traced(call.g.dropout(x.value, rate=float(rate)), x.batch)
+    channels = call.name.endswith("d")  # whole channels: dropout2d
+    if channels and x.batch != 0:
+        raise Unsupported("takes the batch as its first axis")
+    return Traced(call.g.dropout(x.value, rate=float(rate), channels=channels), x.batch)
 
 
 @converts("nn.Identity", "contiguous", "clone")
