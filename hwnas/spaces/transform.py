@@ -60,6 +60,10 @@ class Base(PluginConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Base:
+        if self.onnx is not None:
+            for name in ("space", "settings", "architecture"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} and onnx are two networks: give one")
         try:
             self.config()
         except UserInputError as error:

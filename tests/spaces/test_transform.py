@@ -155,6 +155,7 @@ def test_a_published_network_brings_its_settings():
     [
         ({"base": {"space": "mobil"}}, "unknown space 'mobil'"),
         ({"base": {"settings": {"min_depth": 0}}}, "settings.min_depth"),
+        ({"base": {"onnx": "net.onnx", "space": "mobile"}}, "space and onnx are two networks"),
         ({"factors": (1.5, 1.5)}, "twice"),
         ({"factors": (0.0,)}, "positive"),
         ({"actions": ()}, "at least 1"),
