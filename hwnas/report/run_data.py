@@ -19,7 +19,9 @@ from typing import Any, TypeGuard, TypeVar
 import yaml
 
 from hwnas.errors import HwnasError, RunFolderError
+from hwnas.report.quality import Quality
 from hwnas.report.results import RunResults
+from hwnas.spaces import SPACES
 
 T = TypeVar("T")
 _STEPS = ("epoch", "trial")
@@ -100,6 +102,18 @@ class RunData:
         objective = self.config.get("objective")
         value = objective.get("max_latency_ms") if isinstance(objective, Mapping) else None
         return float(value) if isinstance(value, (int, float)) else None
+
+    @cached_property
+    def quality(self) -> Quality:
+        """What its scores say."""
+        if self.results is not None:
+            tasks = [row.task for row in self.results.headline]
+            tasks += [candidate.task for candidate in self.results.front]
+            if tasks:
+                return Quality(tasks[0])
+        name = self.plugin("space")
+        task = SPACES.get(name).task if name in SPACES.names() else None
+        return Quality(task or "classification")
 
     def plugin(self, section: str) -> str | None:
         """Return the name of the plug-in in a section of the configuration, such as ``space``."""

@@ -63,6 +63,8 @@ def test_a_language_model_is_searched_trained_exported_and_reported(tmp_path: Pa
     assert ("perplexity", f"{perplexity} on the test split") in exported.lines()
     assert said["retrain"].endswith(f"test up to perplexity {perplexity}")
     page = study.report().read_text()
+    assert "Validation perplexity" in page
+    assert "ccuracy (%)" not in page, "no figure may draw 1 / perplexity as a percentage"
     assert f"a perplexity of {perplexity} on the test split" in page
     card = json.loads((tmp_path / "run/best.json").read_text())
     assert card["input"]["dtype"] == "int64"

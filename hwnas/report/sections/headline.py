@@ -17,10 +17,10 @@ from hwnas.report.parts import (
     Table,
     Text,
 )
+from hwnas.report.quality import Quality
 from hwnas.report.results import HeadlineRow, RunResults
 from hwnas.report.run_data import RunData
 from hwnas.report.sections import SECTIONS, Section
-from hwnas.supernet.tasks import TASKS
 
 _ROLES = ("baseline", "best", "knee", "fastest")
 
@@ -127,14 +127,18 @@ def _against_baseline(results: RunResults, row: HeadlineRow) -> str:
         (row.accuracy_valid, base.accuracy_valid),
     ):
         if ours is not None and theirs is not None:
-            if row.task != "classification":
-                words.append(f"{theirs / ours:.3g} times its perplexity")
-                break
-            points = 100 * (ours - theirs)
-            word = "more" if points >= 0 else "less"
-            words.append(f"{abs(points):.1f} points {word} accurate")
+            words.append(_better(Quality(row.task), ours, theirs))
             break
     return f": {' and '.join(words)} than the baseline" if words else ""
+
+
+def _better(quality: Quality, ours: float, theirs: float) -> str:
+    """Return how much better a score is than another, in front of ``than …``."""
+    if quality.is_less_better:
+        change = theirs / ours - 1  # scores are the inverse of the quality
+        return f"{abs(change):.1%} {'lower' if change <= 0 else 'higher'} in {quality.name}"
+    points = 100 * (ours - theirs)
+    return f"{abs(points):.1f} points {'more' if points >= 0 else 'less'} accurate"
 
 
 def _verdict(results: RunResults) -> list[Part]:
@@ -171,13 +175,11 @@ def _table(rows: Sequence[HeadlineRow], chosen: str | None, caption: str) -> Tab
 
 
 def _score(row: HeadlineRow, score: float | None) -> str:
-    if score is None or row.task == "classification":
-        return formats.percent(score)
-    return TASKS.get(row.task)().text(score)
+    return Quality(row.task).text(score)
 
 
 def _worth(row: HeadlineRow, score: float) -> str:
-    quality = TASKS.get(row.task).quality
+    quality = Quality(row.task).name
     return f"{'an' if quality[0] in 'aeiou' else 'a'} {quality} of {_score(row, score)}"
 
 

@@ -1,4 +1,4 @@
-"""Accuracy against latency: what was measured, what was only predicted, what the budget allows."""
+"""Quality against latency: what was measured, what was only predicted, what the budget allows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from hwnas.objectives import pareto
 from hwnas.report import figures, formats
 from hwnas.report.parts import Callout, Cell, Column, Details, Figure, Fragment, Part, Table, Text
+from hwnas.report.quality import Quality
 from hwnas.report.results import Candidate
 from hwnas.report.run_data import RunData
 from hwnas.report.sections import SECTIONS, Section
@@ -34,16 +35,16 @@ class _Point:
 
 @SECTIONS.register("pareto_front")
 class ParetoFront(Section):
-    """Accuracy against latency: measured, predicted, and what the budget allows."""
+    """Quality against latency: measured, predicted, and what the budget allows."""
 
     order = 20
     title = "Pareto front"
 
     def applicable(self, run: RunData) -> str | None:
-        """Need candidates with accuracy and latency."""
+        """Need candidates with a score and a latency."""
         if _points(run) or _picks(run):
             return None
-        return "No candidate has both an accuracy and a latency yet."
+        return "No candidate has both a score and a latency yet."
 
     def render(self, run: RunData) -> Fragment:
         """Return the figure and the front as a table."""
@@ -51,14 +52,14 @@ class ParetoFront(Section):
         front = _front(points)
         traces = [
             *_background(run),
-            *_cloud(points, front, figures.COLOURS[0], ""),
-            *_pick_marks(picks),
+            *_cloud(points, front, figures.COLOURS[0], "", run.quality),
+            *_pick_marks(picks, run.quality),
         ]
         measured = sum(point.measured_ms is not None for point in points)
         caption = (
             f"{len(points)} candidates, {measured} of them measured on the device (filled); "
             "hollow marks are predictions, a thin line joins the two. Faded points are dominated: "
-            "another one is at least as fast and as accurate."
+            "another one is at least as fast and as good."
         )
         parts: list[Part] = []
         if not measured and not any(pick.measured_ms for _, pick in picks):
@@ -68,8 +69,10 @@ class ParetoFront(Section):
                 " Candidates are scored with the supernet's shared weights, the named picks "
                 "after their own training: the two are not on one scale."
             )
-        parts.append(_figure(traces, run.budget_ms, caption, _alt(run, points, front)))
-        parts.append(Details("The front as a table", (_front_table(points, front),)))
+        alt = _alt(run, points, front)
+        parts.append(_figure(traces, run.budget_ms, run.quality, caption, alt))
+        table = _front_table(points, front, run.quality)
+        parts.append(Details("The front as a table", (table,)))
         return tuple(parts)
 
     def compare(self, runs: Sequence[RunData]) -> Fragment:
@@ -83,7 +86,7 @@ class ParetoFront(Section):
                 continue
             front = _front(points)
             colour = figures.COLOURS[index % len(figures.COLOURS)]
-            traces += _cloud(points, front, colour, run.name)
+            traces += _cloud(points, front, colour, run.name, run.quality)
         if not traces:
             return tuple(reasons)
         budgets = {run.budget_ms for run in runs}
@@ -92,8 +95,9 @@ class ParetoFront(Section):
         if budgets:
             caption += " The runs have different budgets, so none is drawn."
             reasons.append(Text("; ".join(_budget_of(run) for run in runs), is_small=True))
-        alt = f"Pareto fronts of {len(runs)} runs, accuracy against latency."
-        return (_figure(traces, budget, caption, alt), *reasons)
+        quality = runs[0].quality
+        alt = f"Pareto fronts of {len(runs)} runs, {quality.name} against latency."
+        return (_figure(traces, budget, quality, caption, alt), *reasons)
 
 
 def _front(points: Sequence[_Point]) -> frozenset[int]:
@@ -151,16 +155,16 @@ def _background(run: RunData) -> list[dict[str, Any]]:
             "mode": "markers",
             "name": "searched (predicted)",
             "x": [trial.latency_ms for trial in trials],
-            "y": [_percent(trial.accuracy) for trial in trials],
+            "y": run.quality.all_drawn(trial.accuracy for trial in trials),
             "text": [trial.architecture_id for trial in trials],
-            "hovertemplate": "%{text}<br>%{x:.4g} ms, %{y:.2f} %<extra></extra>",
+            "hovertemplate": f"%{{text}}<br>%{{x:.4g}} ms, {run.quality.hover('y')}<extra></extra>",
             "marker": {"symbol": "circle-open", "size": 5, "color": figures.MUTED, "opacity": 0.4},
         }
     ]
 
 
 def _cloud(
-    points: Sequence[_Point], front: frozenset[int], colour: str, run: str
+    points: Sequence[_Point], front: frozenset[int], colour: str, run: str, quality: Quality
 ) -> list[dict[str, Any]]:
     """Draw candidates of one run: front line, links, hollow predictions, filled measurements."""
     ordered = sorted((points[index] for index in front), key=lambda point: point.x)
@@ -171,11 +175,11 @@ def _cloud(
             "name": run or "front",
             "legendgroup": run or "front",
             "x": [point.x for point in ordered],
-            "y": [_percent(point.accuracy) for point in ordered],
+            "y": quality.all_drawn(point.accuracy for point in ordered),
             "line": {"shape": "hv", "color": colour, "width": 2},
             "hoverinfo": "skip",
         },
-        _links(points, colour),
+        _links(points, colour, quality),
     ]
     for is_measured in (True, False):
         for is_front in (True, False):
@@ -186,18 +190,18 @@ def _cloud(
                 and (point.measured_ms if is_measured else point.predicted_ms) is not None
             ]
             if chosen:
-                traces.append(_marks(chosen, is_measured, is_front, colour, run))
+                traces.append(_marks(chosen, is_measured, is_front, colour, run, quality))
     return traces
 
 
-def _links(points: Sequence[_Point], colour: str) -> dict[str, Any]:
+def _links(points: Sequence[_Point], colour: str, quality: Quality) -> dict[str, Any]:
     """Join prediction and measurement of the same candidate."""
     x: list[float | None] = []
     y: list[float | None] = []
     for point in points:
         if point.predicted_ms is not None and point.measured_ms is not None:
             x += [point.predicted_ms, point.measured_ms, None]
-            y += [_percent(point.accuracy)] * 2 + [None]
+            y += [quality.drawn(point.accuracy)] * 2 + [None]
     return {
         "type": "scatter",
         "mode": "lines",
@@ -211,7 +215,12 @@ def _links(points: Sequence[_Point], colour: str) -> dict[str, Any]:
 
 
 def _marks(
-    points: Sequence[_Point], is_measured: bool, is_front: bool, colour: str, run: str
+    points: Sequence[_Point],
+    is_measured: bool,
+    is_front: bool,
+    colour: str,
+    run: str,
+    quality: Quality,
 ) -> dict[str, Any]:
     word = "measured" if is_measured else "predicted"
     return {
@@ -223,9 +232,9 @@ def _marks(
         # a run share that of its line.
         "showlegend": is_front and not run,
         "x": [point.measured_ms if is_measured else point.predicted_ms for point in points],
-        "y": [_percent(point.accuracy) for point in points],
+        "y": quality.all_drawn(point.accuracy for point in points),
         "text": [point.id for point in points],
-        "hovertemplate": f"%{{text}}<br>%{{x:.4g}} ms {word}, %{{y:.2f}} %<extra></extra>",
+        "hovertemplate": f"%{{text}}<br>%{{x:.4g}} ms {word}, {quality.hover('y')}<extra></extra>",
         "opacity": 1 if is_front else 0.3,
         "marker": {
             "symbol": "circle" if is_measured else "circle-open",
@@ -236,7 +245,7 @@ def _marks(
     }
 
 
-def _pick_marks(picks: Sequence[tuple[str, _Point]]) -> list[dict[str, Any]]:
+def _pick_marks(picks: Sequence[tuple[str, _Point]], quality: Quality) -> list[dict[str, Any]]:
     """Mark the headline networks with their roles; hollow where only predicted."""
     if not picks:
         return []
@@ -246,11 +255,12 @@ def _pick_marks(picks: Sequence[tuple[str, _Point]]) -> list[dict[str, Any]]:
             "mode": "markers+text",
             "name": "picks, after their own training",
             "x": [point.x for _, point in picks],
-            "y": [_percent(point.accuracy) for _, point in picks],
+            "y": quality.all_drawn(point.accuracy for _, point in picks),
             "text": [role for role, _ in picks],
             "customdata": [point.id for _, point in picks],
             "textposition": "top center",
-            "hovertemplate": "%{text} %{customdata}<br>%{x:.4g} ms, %{y:.2f} %<extra></extra>",
+            "hovertemplate": "%{text} %{customdata}<br>%{x:.4g} ms, "
+            f"{quality.hover('y')}<extra></extra>",
             "cliponaxis": False,
             "marker": {
                 "symbol": [
@@ -266,7 +276,11 @@ def _pick_marks(picks: Sequence[tuple[str, _Point]]) -> list[dict[str, Any]]:
 
 
 def _figure(
-    traces: list[dict[str, Any]], budget_ms: float | None, caption: str, alt: str
+    traces: list[dict[str, Any]],
+    budget_ms: float | None,
+    quality: Quality,
+    caption: str,
+    alt: str,
 ) -> Figure:
     settings: dict[str, Any] = {}
     if budget_ms is not None:
@@ -275,17 +289,17 @@ def _figure(
         settings["annotations"] = [figures.budget_label(budget_ms, text)]
     layout = figures.layout(
         figures.axis("Latency (ms)", rangemode="tozero"),
-        figures.axis("Validation accuracy (%)"),
+        quality.axis("Validation"),
         **settings,
     )
     return Figure(traces, layout, caption, alt, height=460)
 
 
-def _front_table(points: Sequence[_Point], front: frozenset[int]) -> Table:
+def _front_table(points: Sequence[_Point], front: frozenset[int], quality: Quality) -> Table:
     rows = [
         (
             Cell(point.id, is_code=True),
-            Cell(formats.percent(point.accuracy, 2), point.accuracy),
+            Cell(quality.text(point.accuracy, 2), point.accuracy),
             Cell(formats.milliseconds(point.predicted_ms), point.predicted_ms),
             Cell(formats.milliseconds(point.measured_ms), point.measured_ms),
         )
@@ -293,7 +307,7 @@ def _front_table(points: Sequence[_Point], front: frozenset[int]) -> Table:
     ]
     columns = (
         Column("Architecture"),
-        Column("Validation accuracy", True),
+        Column(f"Validation {quality.name}", True),
         Column("Predicted", True),
         Column("Measured", True),
     )
@@ -302,16 +316,12 @@ def _front_table(points: Sequence[_Point], front: frozenset[int]) -> Table:
 
 def _alt(run: RunData, points: Sequence[_Point], front: frozenset[int]) -> str:
     if not points:
-        return "The picked networks, accuracy against latency."
+        return f"The picked networks, {run.quality.name} against latency."
     span = [points[index] for index in front]
     fastest, best = min(span, key=lambda p: p.x), max(span, key=lambda p: p.accuracy)
     text = (
-        f"Accuracy against latency: the front of {len(front)} candidates runs from "
-        f"{formats.percent(fastest.accuracy)} at {formats.milliseconds(fastest.x)} to "
-        f"{formats.percent(best.accuracy)} at {formats.milliseconds(best.x)}"
+        f"{run.quality.name.capitalize()} against latency: the front of {len(front)} candidates "
+        f"runs from {run.quality.text(fastest.accuracy)} at {formats.milliseconds(fastest.x)} to "
+        f"{run.quality.text(best.accuracy)} at {formats.milliseconds(best.x)}"
     )
     return text + (f"; the {_budget_of(run)}." if run.budget_ms is not None else ".")
-
-
-def _percent(accuracy: float | None) -> float | None:
-    return None if accuracy is None else 100 * accuracy

@@ -1,11 +1,12 @@
-"""Can the supernet's ranking be trusted? Inherited against retrained accuracy."""
+"""Can the supernet's ranking be trusted? Inherited against retrained scores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hwnas.report import figures, formats
+from hwnas.report import figures
 from hwnas.report.parts import Callout, Cell, Column, Figure, Fragment, Part, Table
+from hwnas.report.quality import Quality
 from hwnas.report.results import RankingCheck
 from hwnas.report.run_data import RunData
 from hwnas.report.sections import SECTIONS, Section
@@ -17,7 +18,7 @@ _PLENTY = 8
 
 @SECTIONS.register("ranking_trust")
 class RankingTrust(Section):
-    """Can the supernet's ranking be trusted? Inherited against retrained accuracy."""
+    """Can the supernet's ranking be trusted? Inherited against retrained scores."""
 
     order = 70
     title = "Can the supernet's ranking be trusted?"
@@ -34,7 +35,7 @@ class RankingTrust(Section):
                 f"training; a ranking needs {_FEWEST} or more. Train more picks to see it."
             )
         if kendall_tau(_inherited(checks), _retrained(checks)) is None:
-            return "All networks tie in one of the two accuracies: there is no ranking to compare."
+            return "All networks tie in one of the two scores: there is no ranking to compare."
         return None
 
     def render(self, run: RunData) -> Fragment:
@@ -43,7 +44,11 @@ class RankingTrust(Section):
         checks = run.results.ranking_checks
         tau = kendall_tau(_inherited(checks), _retrained(checks))
         assert tau is not None
-        parts: list[Part] = [_verdict(tau, len(checks)), _scatter(checks), _table(checks)]
+        parts: list[Part] = [
+            _verdict(tau, len(checks)),
+            _scatter(checks, run.quality),
+            _table(checks, run.quality),
+        ]
         return tuple(parts)
 
 
@@ -66,32 +71,35 @@ def _verdict(tau: float, count: int) -> Callout:
     return Callout("warning", title, text)
 
 
-def _scatter(checks: Sequence[RankingCheck]) -> Figure:
+def _scatter(checks: Sequence[RankingCheck], quality: Quality) -> Figure:
     trace = {
         "type": "scatter",
         "mode": "markers",
-        "x": [100 * check.inherited_accuracy for check in checks],
-        "y": [100 * check.retrained_accuracy for check in checks],
+        "x": quality.all_drawn(_inherited(checks)),
+        "y": quality.all_drawn(_retrained(checks)),
         "text": [check.architecture_id for check in checks],
-        "hovertemplate": "%{text}<br>inherited %{x:.2f} %<br>retrained %{y:.2f} %<extra></extra>",
+        "hovertemplate": f"%{{text}}<br>inherited {quality.hover('x')}<br>"
+        f"retrained {quality.hover('y')}<extra></extra>",
         "marker": {"size": 10, "color": figures.COLOURS[0]},
     }
     layout = figures.layout(
-        figures.axis("With shared weights (%)"),
-        figures.axis("After its own training (%)"),
+        quality.axis("With shared weights:"),
+        quality.axis("After its own training:"),
         showlegend=False,
     )
-    caption = "Validation accuracy of the same networks; a rising line would be a perfect ranking."
-    alt = f"{len(checks)} networks, accuracy inherited against retrained."
+    caption = (
+        f"Validation {quality.name} of the same networks; a rising line would be a perfect ranking."
+    )
+    alt = f"{len(checks)} networks, {quality.name} inherited against retrained."
     return Figure([trace], layout, caption, alt)
 
 
-def _table(checks: Sequence[RankingCheck]) -> Table:
+def _table(checks: Sequence[RankingCheck], quality: Quality) -> Table:
     rows = [
         (
             Cell(check.architecture_id, is_code=True),
-            Cell(formats.percent(check.inherited_accuracy, 2), check.inherited_accuracy),
-            Cell(formats.percent(check.retrained_accuracy, 2), check.retrained_accuracy),
+            Cell(quality.text(check.inherited_accuracy, 2), check.inherited_accuracy),
+            Cell(quality.text(check.retrained_accuracy, 2), check.retrained_accuracy),
         )
         for check in sorted(checks, key=lambda each: -each.retrained_accuracy)
     ]

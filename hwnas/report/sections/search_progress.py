@@ -10,6 +10,7 @@ from typing import Any
 from hwnas.objectives import pareto
 from hwnas.report import figures, formats
 from hwnas.report.parts import Callout, Details, Figure, Fragment, Grid, Part, Text
+from hwnas.report.quality import Quality
 from hwnas.report.run_data import RunData, Trial
 from hwnas.report.sections import SECTIONS, Section
 
@@ -26,13 +27,13 @@ class _Known:
         lines: Names in the event log and their labels; the first that a run has stands for it in a
             comparison.
         caption: What is seen.
-        is_fraction: Drawn in percent.
+        is_score: The values are scores, and the title and the caption speak of `{quality}`.
     """
 
     title: str
     lines: tuple[tuple[str, str], ...]
     caption: str
-    is_fraction: bool = False
+    is_score: bool = False
 
 
 _KNOWN = (
@@ -47,10 +48,10 @@ _KNOWN = (
         "Reward of the children that the strategy proposed.",
     ),
     _Known(
-        "Validation accuracy (%)",
-        (("accuracy_mean", "mean"), ("accuracy", "trial"), ("accuracy_max", "largest")),
-        "Validation accuracy of proposed children, as the search saw it.",
-        is_fraction=True,
+        "Validation",
+        (("accuracy_mean", "mean"), ("accuracy", "trial"), ("accuracy_max", "best")),
+        "Validation {quality} of proposed children, as the search saw it.",
+        is_score=True,
     ),
     _Known(
         "Entropy (nats a decision)",
@@ -59,10 +60,10 @@ _KNOWN = (
     ),
     _Known("Training loss", (("loss", "loss"),), "Loss while the shared weights were trained."),
     _Known(
-        "Training accuracy (%)",
-        (("train_accuracy", "accuracy"),),
-        "Accuracy of sampled children on the images they were trained on.",
-        is_fraction=True,
+        "Training",
+        (("train_accuracy", "training"),),
+        "Training {quality} of sampled children.",
+        is_score=True,
     ),
 )
 _DRAWN_ELSEWHERE = {"infeasible_share"} | {name for known in _KNOWN for name, _ in known.lines}
@@ -70,7 +71,7 @@ _DRAWN_ELSEWHERE = {"infeasible_share"} | {name for known in _KNOWN for name, _ 
 
 @SECTIONS.register("search_progress")
 class SearchProgress(Section):
-    """Reward, accuracy, entropy, hypervolume and the infeasible share as the search went on."""
+    """Reward, score, entropy, hypervolume and the infeasible share as the search went on."""
 
     order = 30
     title = "Search progress"
@@ -125,9 +126,10 @@ def _summary(run: RunData) -> str:
     best = max(run.feasible_trials, key=lambda trial: trial.accuracy or 0.0, default=None)
     if best is None:
         return text + "."
+    at = "" if best.latency_ms is None else f" at {formats.milliseconds(best.latency_ms)}"
     return (
-        f"{text}; the most accurate of those is trial {best.trial_id} with "
-        f"{formats.percent(best.accuracy)} at {formats.milliseconds(best.latency_ms)}."
+        f"{text}; the best of those is trial {best.trial_id} with {run.quality.name} "
+        f"{run.quality.text(best.accuracy)}{at}."
     )
 
 
@@ -147,31 +149,37 @@ def _line(
 def _small(
     traces: list[dict[str, Any]],
     x: str,
-    y: str,
+    y: str | dict[str, Any],
     caption: str,
     **y_settings: Any,
 ) -> Figure:
+    axis = figures.axis(y, **y_settings) if isinstance(y, str) else y
     layout = figures.layout(
         figures.axis(x),
-        figures.axis(y, **y_settings),
+        axis,
         showlegend=len(traces) > 1,
         hovermode="x unified",
     )
-    return Figure(traces, layout, caption, f"{y} over {x.lower()}. {caption}", height=280)
+    title = axis["title"]["text"]
+    return Figure(traces, layout, caption, f"{title} over {x.lower()}. {caption}", height=280)
 
 
 def _known_figure(runs: Sequence[RunData], known: _Known) -> Figure | None:
-    scale = 100 if known.is_fraction else 1
     traces: list[dict[str, Any]] = []
     for index, run in enumerate(runs):
         lines = [line for line in known.lines if line[0] in run.series]
         for number, (name, label) in enumerate(lines if len(runs) == 1 else lines[:1]):
             x, y = run.series[name]
-            trace = _line(run, index + number, x, [scale * value for value in y])
+            drawn = run.quality.all_drawn(y) if known.is_score else y
+            trace = _line(run, index + number, x, drawn)
             traces.append(trace | ({"name": label} if len(runs) == 1 else {}))
     if not traces:
         return None
-    return _small(traces, _unit(runs), known.title, known.caption)
+    if not known.is_score:
+        return _small(traces, _unit(runs), known.title, known.caption)
+    quality = runs[0].quality
+    caption = known.caption.format(quality=quality.name)
+    return _small(traces, _unit(runs), quality.axis(known.title), caption)
 
 
 def _unit(runs: Sequence[RunData]) -> str:
@@ -196,45 +204,44 @@ def _scored(run: RunData) -> list[Trial]:
 
 
 def _trials_figure(runs: Sequence[RunData]) -> Figure | None:
-    """Draw accuracy of every trial, and the best feasible one so far."""
+    """Draw the score of every trial, and the best feasible one so far."""
     traces: list[dict[str, Any]] = []
     for index, run in enumerate(runs):
         trials = _scored(run)
         if not trials:
             continue
-        values = [
-            100 * (trial.accuracy or 0.0) if trial.meets(run.budget_ms) else float("-inf")
-            for trial in trials
-        ]
-        best = [value if value > 0 else None for value in accumulate(values, max)]
-        line = _line(run, index, [trial.trial_id for trial in trials], best)
+        scores = [(trial.accuracy or 0.0) * trial.meets(run.budget_ms) for trial in trials]
+        best = [score if score > 0 else None for score in accumulate(scores, max)]
+        drawn = run.quality.all_drawn(best)
+        line = _line(run, index, [trial.trial_id for trial in trials], drawn)
         if len(runs) == 1:
-            traces.append(_dots(trials))
+            traces.append(_dots(trials, run.quality))
             line["name"] = "best within the budget so far"
         line["line"]["shape"] = "hv"
         traces.append(line)
     if not traces:
         return None
-    caption = "Best accuracy within the budget so far, as each trial was scored."
+    quality = runs[0].quality
+    caption = f"Best {quality.name} within the budget so far, as each trial was scored."
     if any(trial.epoch is not None for run in runs for trial in run.complete_trials):
         caption += " A trial is scored on one validation batch with shared weights: a noisy guess."
     layout = figures.layout(
         figures.axis("Trial"),
-        figures.axis("Validation accuracy (%)"),
+        quality.axis("Validation"),
         showlegend=len(runs) > 1,
     )
     return Figure(traces, layout, caption, caption, height=280)
 
 
-def _dots(trials: Sequence[Trial]) -> dict[str, Any]:
+def _dots(trials: Sequence[Trial], quality: Quality) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
         "name": "trials",
         "x": [trial.trial_id for trial in trials],
-        "y": [100 * (trial.accuracy or 0.0) for trial in trials],
+        "y": quality.all_drawn(trial.accuracy for trial in trials),
         "text": [trial.architecture_id for trial in trials],
-        "hovertemplate": "trial %{x}, %{text}<br>%{y:.2f} %<extra></extra>",
+        "hovertemplate": f"trial %{{x}}, %{{text}}<br>{quality.hover('y')}<extra></extra>",
         "marker": {"size": 4, "color": figures.MUTED, "opacity": 0.5},
     }
 
@@ -276,7 +283,13 @@ def _hypervolume_figure(runs: Sequence[RunData]) -> Figure | None:
         areas: list[float | None] = [pareto.hypervolume(points[: end + 1], worst) for end in ends]
         traces.append(_line(run, index, [trials[end].trial_id for end in ends], areas))
     caption = (
-        "Hypervolume so far: accuracy times latency saved against the slowest trial, "
+        f"Hypervolume so far: {_worth(runs[0].quality)} times latency saved against the slowest "
+        "trial, "
         f"{formats.milliseconds(worst[1])}. More is better."
     )
     return _small(traces, "Trial", "Hypervolume (ms)", caption) if traces else None
+
+
+def _worth(quality: Quality) -> str:
+    """Name the score that grows as the quality gets better."""
+    return f"1 / {quality.name}" if quality.is_less_better else quality.name

@@ -61,7 +61,7 @@ def _table(trials: Sequence[Trial], run: RunData, caption: str) -> Table:
         Column("State"),
         Column("Architecture"),
         Column("Reward", True),
-        Column("Accuracy", True),
+        Column(run.quality.name.capitalize(), True),
         Column("Latency", True),
         Column("Training time", True),
     ]
@@ -77,7 +77,7 @@ def _row(trial: Trial, run: RunData) -> list[Cell]:
         Cell(trial.state, level="error" if is_failed else None),
         Cell(trial.architecture_id, is_code=True),
         Cell(formats.significant(trial.reward, 4), trial.reward),
-        Cell(formats.percent(trial.accuracy, 2), trial.accuracy),
+        Cell(run.quality.text(trial.accuracy, 2), trial.accuracy),
         Cell(formats.milliseconds(trial.latency_ms), trial.latency_ms),
         Cell(formats.seconds(trial.train_time_s), trial.train_time_s),
     ]

@@ -64,9 +64,13 @@ class Task(ABC):
 
     Attributes:
         quality: What the score says, in a word for people.
+        unit: Of `drawn`, with a space before it; empty for none.
+        better: Whether ``more`` or ``less`` of the quality is better.
     """
 
     quality: ClassVar[str]
+    unit: ClassVar[str]
+    better: ClassVar[str]
 
     @abstractmethod
     def run(
@@ -94,7 +98,11 @@ class Task(ABC):
         """Return the score in [0, 1] of summed outcomes."""
 
     @abstractmethod
-    def text(self, score: float) -> str:
+    def drawn(self, score: float) -> float:
+        """Return the quality as a number with `unit`, for axes of figures."""
+
+    @abstractmethod
+    def text(self, score: float, decimals: int = 1) -> str:
         """Return a score for people in terms of `quality`, such as ``93.1 %``."""
 
     @abstractmethod

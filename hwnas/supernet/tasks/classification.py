@@ -23,6 +23,8 @@ class Classification(Task):
     """Images with labels; the score is the share of images whose label is right."""
 
     quality = "accuracy"
+    unit = " %"
+    better = "more"
 
     def run(
         self,
@@ -57,9 +59,13 @@ class Classification(Task):
         """Return the share of right answers."""
         return total / count
 
-    def text(self, score: float) -> str:
+    def drawn(self, score: float) -> float:
         """Return the accuracy in per cent."""
-        return f"{100 * score:.1f} %"
+        return 100 * score
+
+    def text(self, score: float, decimals: int = 1) -> str:
+        """Return the accuracy in per cent."""
+        return f"{100 * score:.{decimals}f}{self.unit}"
 
     def steps(self, dataset: Dataset, size: int) -> int:
         """Return the number of full batches."""

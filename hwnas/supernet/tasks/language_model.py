@@ -45,6 +45,8 @@ class LanguageModel(Task):
     """
 
     quality = "perplexity"
+    unit = ""
+    better = "less"
 
     def run(
         self,
@@ -77,9 +79,13 @@ class LanguageModel(Task):
         """Return exp(-mean cross-entropy)."""
         return math.exp(-total / count)
 
-    def text(self, score: float) -> str:
+    def drawn(self, score: float) -> float:
         """Return the perplexity."""
-        return f"{1 / score:.4g}" if score > 0 else "infinite"
+        return 1 / score if score > 0 else math.inf
+
+    def text(self, score: float, decimals: int = 1) -> str:
+        """Return the perplexity, with three significant digits more than `decimals`."""
+        return f"{1 / score:.{decimals + 3}g}" if score > 0 else "infinite"
 
     def steps(self, dataset: Dataset, size: int) -> int:
         """Return the number of whole windows."""
