@@ -305,7 +305,7 @@ def _run(words: list[str], folder: Path, what: str, expected: int = 0) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=480,
         check=False,
     )
     code = done.returncode
@@ -313,7 +313,7 @@ def _run(words: list[str], folder: Path, what: str, expected: int = 0) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", _pages_that_run(), ids=_name)
 def test_a_page_can_be_followed_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
     for block in blocks(page):
@@ -332,7 +332,7 @@ def test_a_page_can_be_followed_from_top_to_bottom(page: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("example", EXAMPLES, ids=_name)
 def test_an_example_runs(example: Path, tmp_path: Path) -> None:
     _run([sys.executable, str(example)], tmp_path, _name(example))
