@@ -106,7 +106,7 @@ def test_perplexity_is_that_of_plain_pytorch(text: str, tmp_path: Path) -> None:
 
 def test_perplexity_is_that_of_an_independent_count() -> None:
     """A bigram network whose probabilities are known gives the perplexity of the text under it."""
-    data = _data(evaluation_batch=1)
+    data = _data(evaluation_batch=1, valid_fraction=0.005)
     graph, store = _bigram(), WeightStore(0)
     store.trainable(graph)
     score = score_child(graph, store, data, data.valid, 7)
