@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
@@ -71,8 +72,8 @@ class TextDataset(Dataset):
         evaluation_batch: int = Field(
             10,
             ge=1,
-            description="Columns into which a text is cut when its perplexity is measured; 1 reads "
-            "it as one piece, which is exact and slow.",
+            description="Columns into which a text is cut when its perplexity is measured; 1 "
+            "carries the state through all of it, as published tests do, and is slow.",
         )
 
     def __init__(self, config: Config) -> None:
@@ -147,7 +148,7 @@ def text_folder(
         below: Name of its own folder.
 
     Raises:
-        UserInputError: No folder does; all of them are named.
+        UserInputError: No folder does, or one lacks some of the files; they are named.
     """
     if folder is not None:
         roots = [folder.expanduser()]
@@ -164,7 +165,18 @@ def text_folder(
     for candidate in candidates:
         if any(all((candidate / name).is_file() for name in names) for names in needed):
             return candidate
+    if folder is not None and not candidates[0].is_dir():
+        raise UserInputError(
+            f"data.folder: {candidates[0]} is no folder", "name the folder that holds the files"
+        )
     wanted = ", or ".join(" + ".join(names) for names in needed)
+    for candidate, names in itertools.product(candidates, needed):
+        missing = [name for name in names if not (candidate / name).is_file()]
+        if len(missing) < len(names):
+            raise UserInputError(
+                f"{title} is not whole: {candidate} lacks {', '.join(missing)}",
+                f"put {wanted} there, or name another folder: --set data.folder=FOLDER",
+            )
     raise UserInputError(
         f"{title} was not found. Looked in:" + "".join(f"\n    {each}" for each in candidates),
         f"put {wanted} in one of these, or name the folder: --set data.folder=FOLDER",

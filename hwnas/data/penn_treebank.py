@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from pydantic import Field
 
 from hwnas.data import DATASETS
 from hwnas.data._text import TextDataset, read_lines, text_folder, words_of_lines
+from hwnas.errors import UserInputError
 
 _NAMES = tuple(
     tuple(form.format(part) for part in ("train", "valid", "test"))
@@ -25,6 +26,8 @@ class PennTreebank(TextDataset):
     (lower case, ``<unk>``, ``N`` for numbers) is commonly distributed as ``ptb.train.txt``,
     ``ptb.valid.txt`` and ``ptb.test.txt``; ``train.txt`` and so on are read too. The text may not
     be redistributed: it does not ship with hwnas.
+
+    The training text has all the words: rare ones are ``<unk>`` in all three files.
     """
 
     class Config(TextDataset.Config):
@@ -41,6 +44,25 @@ class PennTreebank(TextDataset):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.config = config
+
+    @cached_property
+    def _vocabulary(self) -> tuple[str, ...]:
+        """The words of the training text, in the order in which they first come up.
+
+        Raises:
+            UserInputError: Another text has a word that it lacks.
+        """
+        found = tuple(dict.fromkeys(self._words("train")))
+        known = set(found)
+        for part in ("valid", "test"):
+            unknown = [word for word in dict.fromkeys(self._words(part)) if word not in known]
+            if unknown:
+                raise UserInputError(
+                    f"The Penn Treebank: {len(unknown)} words of its {part} text, such as "
+                    f"{unknown[0]!r}, are not in its training text",
+                    "take the three files of one distribution; rare words are <unk> in all of them",
+                )
+        return found
 
     def _words(self, part: str) -> Sequence[str]:
         folder = text_folder(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hwnas.registry import PluginConfig
 from hwnas.supernet.config import OptimiserConfig
@@ -16,6 +16,12 @@ class SearchOptimiserConfig(OptimiserConfig):
     first_period: int | None = Field(
         10, ge=1, description="epochs of the first cosine; null: one cosine over all epochs"
     )
+
+    @model_validator(mode="after")
+    def _ends_with_its_last_weights(self) -> SearchOptimiserConfig:
+        if self.average_from is not None:
+            raise ValueError("average_from: shared weights are not averaged, only a child's own")
+        return self
 
 
 class SearchConfig(PluginConfig):
@@ -50,6 +56,12 @@ class SearchConfig(PluginConfig):
     )
     controller_steps: int = Field(
         30, ge=0, description="one_shot: steps of the strategy after each epoch"
+    )
+    teach_from: int = Field(
+        0,
+        ge=0,
+        description="one_shot: finished epochs before the strategy learns; until then the shared "
+        "weights are trained on what it samples at its start",
     )
     controller_samples: int = Field(
         10, ge=1, description="one_shot: children scored in each step of the strategy"

@@ -126,7 +126,7 @@ class OneShot:
         """
         checkpoint = self.folder.checkpoints.load_latest(on_damaged=self._report_damage)
         done = 0 if checkpoint is None else checkpoint.step
-        trials = done * self._trials_per_epoch
+        trials = self._taught(done) * self._trials_per_epoch
         self.folder.events.roll_back(done)
         self.folder.trials.delete_after(trials - 1)
         if checkpoint is None:
@@ -140,6 +140,10 @@ class OneShot:
         unpack(checkpoint, self.store, self.strategy, self.trainer)
         self._elapsed_s = checkpoint.state["elapsed_s"]
         return done
+
+    def _taught(self, epochs: int) -> int:
+        """Return in how many of the first epochs the strategy learns."""
+        return max(0, epochs - self.settings.teach_from)
 
     @property
     def _trials_per_epoch(self) -> int:
@@ -226,11 +230,14 @@ class OneShot:
 
     def _teach(self, epoch: int) -> dict[str, float]:
         """Score children and tell the strategy; returns a summary of all trials of the epoch."""
+        if not self._taught(epoch + 1):
+            return {}
         torch.manual_seed(derive_seed(self.folder.seed, "teach", epoch))
         steps = self.settings.controller_steps
         self._progress.start("strategy", steps)
         trials: list[Trial] = []
-        for step in range(epoch * steps, (epoch + 1) * steps):
+        first = self._taught(epoch) * steps
+        for step in range(first, first + steps):
             scored = self._score(step, epoch)
             self.folder.trials.put(scored)
             self.strategy.tell([Scored(t.id, t.architecture, t.reward) for t in scored])

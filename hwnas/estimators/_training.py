@@ -74,6 +74,8 @@ def train_child(
             trainer.step([graph], batch, epoch + step / count, TRAIN)
             for step, batch in enumerate(found)
         ]
+        if epoch + 1 == epochs:
+            trainer.optimiser.end(store.trainable(graph))
         yield ChildEpoch(
             epoch + 1,
             statistics.fmean(each.loss for each in steps),

@@ -7,12 +7,14 @@ Source: Zoph & Le 2017, "Neural Architecture Search with Reinforcement Learning"
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field, model_validator
 
 from hwnas.graph import Architecture, Graph, GraphBuilder, Pick, Shape, Value
 from hwnas.graph.ops.tree_cell import ACTIVATIONS, COMBINATIONS, NAS_CELL, TreeCell
 from hwnas.registry import PluginConfig
-from hwnas.spaces import SPACES, SearchSpace
+from hwnas.spaces import SPACES, Published, SearchSpace, Stated
 
 
 @SPACES.register("zoph_rnn")
@@ -85,6 +87,22 @@ class ZophRnn(SearchSpace):
         """Return (2 · 4)^(2 base) · (2 base - 1)²: all nodes, the injection, and two indices."""
         nodes = 2 * self.config.base - 1
         return int((len(COMBINATIONS) * len(ACTIVATIONS)) ** (nodes + 1) * nodes**2)
+
+    @classmethod
+    def published(cls) -> Mapping[str, Published]:
+        """Return the cell that was found, as large as the children of the search."""
+        return {
+            "nas_cell": Published(
+                architecture=nas_cell(),
+                settings={"hidden": 537},
+                input_shape=(35,),
+                classes=10_000,
+                source="cell: NASCell of TensorFlow; size: two layers with the 20 million "
+                "parameters of the medium LSTM (Zoph & Le 2017, section 4.2, from memory: "
+                "unverified); the sizes of the paper's final networks are not known",
+                params=Stated(20e6, 0.5e6),
+            )
+        }
 
     def _pick_cell(self, pick: Pick) -> TreeCell:
         nodes = 2 * self.config.base - 1

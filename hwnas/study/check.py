@@ -121,7 +121,7 @@ def _estimate(config: RunConfig, images: int, mean_macs: float) -> float:
     else:
         seen = float(search.epochs * images * search.children_per_step)
         scored = search.controller_steps * search.controller_samples * search.valid_batch_size
-        seen += search.epochs * scored / _FORWARD_AND_BACKWARD
+        seen += max(0, search.epochs - search.teach_from) * scored / _FORWARD_AND_BACKWARD
     seconds = seen * mean_macs * _FORWARD_AND_BACKWARD / _MACS_PER_SECOND
     return seconds if search.time_budget_s is None else min(seconds, search.time_budget_s)
 

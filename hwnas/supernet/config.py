@@ -52,6 +52,12 @@ class OptimiserConfig(PluginConfig):
     )
     decay: float = Field(0.96, gt=0, le=1, description="exponential: factor of an epoch")
     decay_from: int = Field(15, ge=0, description="exponential: first epoch that it applies to")
+    average_from: int | None = Field(
+        None,
+        ge=0,
+        description="train: epoch from which the weights of all steps are averaged; the average is "
+        "what training ends with (averaged SGD); null: the last weights",
+    )
     warmup_epochs: float = Field(0.0, ge=0, description="epochs of linear warm-up")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing")
     auxiliary_weight: float = Field(

@@ -31,7 +31,8 @@ class Optimiser:
 
     def __init__(self, config: OptimiserConfig) -> None:
         self.config = config
-        self._state: dict[str, dict[str, torch.Tensor]] = {slot: {} for slot in self._slots}
+        self._state: dict[str, dict[str, torch.Tensor]] = {}
+        self.load({})
 
     @property
     def _slots(self) -> Mapping[str, float]:
@@ -56,6 +57,26 @@ class Optimiser:
             case "adam" | "adamw":
                 self._adam(list(moved), values, gradients, rate)
 
+    @torch.no_grad()
+    def average(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Count the weights of this step into their mean over all steps that were counted.
+
+        Averaged SGD (Polyak & Juditsky 1992), as `torch.optim.ASGD` keeps it.
+
+        Args:
+            weights: By name; each has a count of its own.
+        """
+        counts, means = self._state["averaged"], self._state["average"]
+        for name, value in weights.items():
+            counts[name] = counts.get(name, torch.zeros(())) + 1
+            means[name] = means.get(name, value.detach()).lerp(value.detach(), 1 / counts[name])
+
+    @torch.no_grad()
+    def end(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Put the means in place of the weights that have one."""
+        for name, mean in self._state["average"].items():
+            weights[name].copy_(mean)
+
     def state(self) -> dict[str, torch.Tensor]:
         """Return what is remembered, as ``slot/weight``."""
         return {
@@ -66,7 +87,7 @@ class Optimiser:
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         """Replace what is remembered by the `state` of a checkpoint."""
-        self._state = {slot: {} for slot in self._slots}
+        self._state = {slot: {} for slot in (*self._slots, "average", "averaged")}
         for key, value in state.items():
             slot, _, name = key.partition("/")
             # In the layout of the weights, which decides in which order sums are taken, and with

@@ -131,6 +131,8 @@ class Trainer:
                 "lower the learning rate",
             )
         self.optimiser.step(used, learning_rate(self.config, epoch, self.epochs))
+        if self.config.average_from is not None and epoch >= self.config.average_from:
+            self.optimiser.average(used)
         _clear(parameters)
         return StepResult(mean / len(graphs), self.task.score(total, count), float(norm))
 

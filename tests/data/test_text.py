@@ -18,7 +18,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def _write(folder: Path, form: str) -> None:
-    texts = {"train": " the cat sat \n the dog \n", "valid": " the cat \n", "test": " a cat \n"}
+    texts = {"train": " the cat sat \n the dog \n", "valid": " the cat \n", "test": " dog cat \n"}
     for part, text in texts.items():
         (folder / form.format(part)).write_text(text)
 
@@ -41,16 +41,23 @@ def test_shakespeare_ships_and_is_cut_in_its_order() -> None:
 def test_penn_treebank_ends_lines_and_numbers_words_as_they_come(tmp_path: Path, form: str) -> None:
     _write(tmp_path, form)
     data = PennTreebank(PennTreebank.Config(folder=tmp_path))
-    assert data.class_names == ("the", "cat", "sat", "<eos>", "dog", "a")
+    assert data.class_names == ("the", "cat", "sat", "<eos>", "dog")
     assert data.train.tokens.tolist() == [0, 1, 2, 3, 0, 4, 3]
     assert data.valid.tokens.tolist() == [0, 1, 3]
-    assert data.test.tokens.tolist() == [5, 1, 3]
+    assert data.test.tokens.tolist() == [4, 1, 3]
+
+
+def test_penn_treebank_refuses_words_that_its_training_text_lacks(tmp_path: Path) -> None:
+    _write(tmp_path, "ptb.{}.txt")
+    (tmp_path / "ptb.valid.txt").write_text(" the bird \n the worm \n")
+    with pytest.raises(UserInputError, match="2 words of its valid text, such as 'bird'"):
+        _ = PennTreebank(PennTreebank.Config(folder=tmp_path)).class_names
 
 
 def test_wikitext_can_do_without_its_training_text(tmp_path: Path) -> None:
     (tmp_path / "wiki.valid.tokens").write_text("a b c\nd e f\n")
     (tmp_path / "wiki.test.tokens").write_text("g h\n")
-    with pytest.raises(UserInputError, match="WikiText-2 was not found"):
+    with pytest.raises(UserInputError, match=r"lacks wiki\.train\.tokens"):
         _ = WikiText2(WikiText2.Config(folder=tmp_path)).train
     data = WikiText2(WikiText2.Config(folder=tmp_path, held_out_only=True))
     assert [len(data.train), len(data.valid), len(data.test)] == [3, 4, 4]
@@ -70,6 +77,16 @@ def test_a_missing_text_says_where_it_was_looked_for(tmp_path: Path) -> None:
         _ = PennTreebank(PennTreebank.Config(folder=tmp_path)).class_names
     assert str(tmp_path) in caught.value.message
     assert "ptb.train.txt" in str(caught.value.hint)
+
+
+def test_a_folder_that_lacks_a_file_or_is_none_is_named(tmp_path: Path) -> None:
+    _write(tmp_path, "ptb.{}.txt")
+    (tmp_path / "ptb.test.txt").unlink()
+    with pytest.raises(UserInputError, match=r"is not whole: .* lacks ptb\.test\.txt"):
+        _ = PennTreebank(PennTreebank.Config(folder=tmp_path)).class_names
+    for wrong in (tmp_path / "nowhere", tmp_path / "ptb.train.txt"):
+        with pytest.raises(UserInputError, match=f"{wrong.name} is no folder"):
+            _ = PennTreebank(PennTreebank.Config(folder=wrong)).class_names
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:

@@ -74,6 +74,22 @@ def test_a_search_trains_the_weights_and_stores_every_trial(
     assert search.folder.state == "finished"
 
 
+def test_a_strategy_may_learn_from_a_later_epoch_on_also_after_a_kill(
+    small: ModuleType, folder: Make
+) -> None:
+    """Until then there are no trials, and children are those of the untaught strategy."""
+    late = small.build(folder(), "enas", teach_from=2)
+    late.run()
+    trials = late.folder.trials.all()
+    assert [(each.id, each.epoch) for each in trials] == [(i, 2) for i in range(15)]
+    assert late.strategy.diagnostics()["updates"] == 1  # of ten trials
+    with pytest.raises(Killed):  # in the second step of the strategy
+        small.build(folder("killed"), "enas", Bomb(17), teach_from=2).run()
+    again = small.build(folder("killed"), "enas", teach_from=2)
+    again.run()
+    assert small.outcome(again) == small.outcome(late)
+
+
 def test_two_runs_with_one_seed_are_the_same_and_another_seed_is_not(
     small: ModuleType, folder: Make, uninterrupted: dict[str, Any]
 ) -> None:

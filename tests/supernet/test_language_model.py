@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from hwnas.data._text import TextDataset
+from hwnas.data.penn_treebank import PennTreebank
 from hwnas.data.shakespeare import Shakespeare
+from hwnas.engine.config import SearchOptimiserConfig
 from hwnas.errors import TrialFailed, UserInputError
 from hwnas.estimators._training import score_child, train_child
-from hwnas.graph import BATCH, EVAL, TRAIN, Graph, GraphBuilder
+from hwnas.graph import BATCH, EVAL, TRAIN, Architecture, Graph, GraphBuilder
+from hwnas.spaces.lstm import LstmStack
 from hwnas.supernet.config import OptimiserConfig
 from hwnas.supernet.run import run_all
 from hwnas.supernet.tasks import Window, task_of
@@ -21,6 +26,7 @@ from hwnas.supernet.train import Trainer, evaluate, learning_rate
 from hwnas.supernet.weights import WeightStore
 
 T, WORDS, WIDTH = 4, 65, 6
+SGD = OptimiserConfig(learning_rate=2.0, momentum=0.0, weight_decay=0.0)
 
 
 def _data(**settings: object) -> Shakespeare:
@@ -51,16 +57,56 @@ def test_windows_are_those_of_the_standard_evaluation() -> None:
             assert window.targets[column].tolist() == text[start + 1 : start + T + 1].tolist()
 
 
-def test_a_whole_text_is_scored_to_its_last_token() -> None:
-    data = _data(evaluation_batch=1)
+@pytest.mark.parametrize("columns", [1, 7, 10, 55_768, 99_999])
+def test_a_whole_text_is_scored_to_its_last_token(columns: int) -> None:
+    data = _data(evaluation_batch=columns)
     windows = list(LanguageModel().whole(data, data.valid, 99))
-    known = torch.cat([each.targets[each.targets != NOTHING] for each in windows])
-    assert known.tolist() == data.valid.tokens[1:].tolist()
+    targets = torch.cat([each.targets for each in windows], dim=1)
+    tokens = torch.cat([each.tokens for each in windows], dim=1)
+    assert targets[targets != NOTHING].tolist() == data.valid.tokens[1:].tolist()
+    assert tokens[targets != NOTHING].tolist() == data.valid.tokens[:-1].tolist()
+
+
+def _of_lstm(store: WeightStore, tokens: torch.Tensor, hidden: int) -> float:
+    """Perplexity under PyTorch's own LSTM, in one piece without windows, in float64."""
+    lstm = torch.nn.LSTM(hidden, hidden, batch_first=True).double()
+    words = store["embedding/weight"].double()
+    with torch.no_grad():
+        lstm.weight_ih_l0.copy_(store["lstm0/input"])
+        lstm.weight_hh_l0.copy_(store["lstm0/hidden"])
+        lstm.bias_ih_l0.copy_(store["lstm0/bias"])
+        lstm.bias_hh_l0.zero_()
+        output, _ = lstm(words[tokens[:-1]][None])
+        # The last layer is the embedding, but for its bias.
+        scores = output[0] @ words.T + store["embedding/bias"].double()
+        return math.exp(torch.nn.CrossEntropyLoss()(scores, tokens[1:]).item())
+
+
+@pytest.mark.parametrize("text", ["characters", "words"])
+def test_perplexity_is_that_of_plain_pytorch(text: str, tmp_path: Path) -> None:
+    """With one column; a state that is lost between windows or a token left out would show."""
+    data: TextDataset
+    if text == "words":
+        rng = np.random.default_rng(0)
+        for part, count in (("train", 40), ("valid", 23), ("test", 9)):
+            rows = [" ".join(f"w{i}" for i in rng.integers(0, 8, 9)) for _ in range(count)]
+            (tmp_path / f"ptb.{part}.txt").write_text(" " + " \n ".join(rows) + " \n")
+        data = PennTreebank(PennTreebank.Config(folder=tmp_path, bptt=T, evaluation_batch=1))
+    else:
+        data = _data(evaluation_batch=1, valid_fraction=0.0005015, train_tokens=400)
+    hidden = 5
+    config = LstmStack.Config(hidden=hidden, bound=0.5)
+    graph = LstmStack(config, data.input_shape, data.classes).graph(Architecture({"layers": 1}))
+    store = WeightStore(0)
+    list(train_child(graph, store, data, SGD, epochs=1, batch_size=4, seed=0))
+    assert (len(data.valid) - 1) % T != 0
+    expected = _of_lstm(store, torch.from_numpy(data.valid.tokens.copy()), hidden)
+    assert 1 / score_child(graph, store, data, data.valid, 7) == pytest.approx(expected, rel=1e-5)
 
 
 def test_perplexity_is_that_of_an_independent_count() -> None:
     """A bigram network whose probabilities are known gives the perplexity of the text under it."""
-    data = _data(evaluation_batch=1)
+    data = _data(evaluation_batch=1, valid_fraction=0.005)
     graph, store = _bigram(), WeightStore(0)
     store.trainable(graph)
     score = score_child(graph, store, data, data.valid, 7)
@@ -159,3 +205,29 @@ def test_the_exponential_schedule_is_the_published_one() -> None:
     assert [learning_rate(config, epoch, 150) for epoch in (0, 14.9)] == [20.0, 20.0]
     assert learning_rate(config, 15.0, 150) == pytest.approx(20 * 0.96)
     assert learning_rate(config, 17.5, 150) == pytest.approx(20 * 0.96**3)
+
+
+def test_training_ends_with_the_mean_of_the_weights_after_each_late_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = _data(train_tokens=200)
+    seen: list[torch.Tensor] = []
+    step = Trainer.step
+
+    def spy(self: Trainer, graphs: object, batch: object, epoch: float, mode: object) -> object:
+        found = step(self, graphs, batch, epoch, mode)  # type: ignore[arg-type]
+        if epoch >= 1:
+            seen.append(self.store["decoder/weight"].detach().clone())
+        return found
+
+    monkeypatch.setattr(Trainer, "step", spy)
+    config = SGD.model_copy(update={"average_from": 1})
+    store = WeightStore(0)
+    list(train_child(_bigram(), store, data, config, epochs=3, batch_size=4, seed=0))
+    assert len(seen) == 2 * task_of(data).steps(data, 4)
+    torch.testing.assert_close(store["decoder/weight"].detach(), torch.stack(seen).mean(0))
+
+
+def test_shared_weights_are_not_averaged() -> None:
+    with pytest.raises(ValueError, match="average_from"):
+        SearchOptimiserConfig(average_from=3)

@@ -95,3 +95,23 @@ def test_a_weight_without_gradient_is_left_alone(algorithm):
     torch.testing.assert_close(weights["conv"], start()["conv"], rtol=0, atol=0)
     assert not torch.equal(weights["bias"], start()["bias"])
     assert {key.partition("/")[2] for key in optimiser.state()} == {"bias"}
+
+
+def test_the_mean_of_the_weights_is_that_of_torch_and_survives_a_checkpoint():
+    config = OptimiserConfig(average_from=2)
+    optimiser, weights = Optimiser(config), start()
+    averaged = torch.optim.swa_utils.AveragedModel(torch.nn.ParameterDict(start()))
+    for step in range(STEPS):
+        take(optimiser, weights, range(step, step + 1))
+        if step >= 2:
+            optimiser.average(weights)
+            averaged.update_parameters(torch.nn.ParameterDict(weights))
+        if step == 3:  # a kill
+            again = Optimiser(config)
+            again.load(optimiser.state())
+            optimiser = again
+    last = {name: value.detach().clone() for name, value in weights.items()}
+    optimiser.end(weights)
+    for name, value in averaged.module.items():
+        torch.testing.assert_close(weights[name], value)
+        assert not torch.allclose(weights[name], last[name])

@@ -3,6 +3,13 @@
 Batches are those of the standard evaluation (Merity's `awd-lstm-lm`, which ENAS, DARTS and their
 successors use): a text is cut into N columns of equal length, and windows of T tokens are read one
 after the other, the state carried over from each to the next, without a gradient through it.
+
+A figure for a whole text counts every token but its first exactly once, and is the exponential of
+the mean over these. The public evaluations differ in three details: they leave out what does not
+divide into columns, and the first token of each column (none is left out with one column, as in
+their tests), and awd-lstm-lm, DARTS and the PyTorch port of ENAS divide the sum by one token more
+than they predict. With one column the state is carried through the whole text; with more, each
+starts from zeros.
 """
 
 from __future__ import annotations
@@ -99,7 +106,7 @@ class LanguageModel(Task):
         """
         _refuse_short(dataset.train, size, dataset)
         columns = _columns(_tokens(dataset.train), size)
-        return _windows(columns, _length(dataset), is_whole=True)
+        return _windows(columns[:, :-1], columns[:, 1:], _length(dataset), is_whole=True)
 
     def plain(self, dataset: Dataset, size: int, seed: int, count: int) -> list[Batch]:
         """Return the first windows of the training text."""
@@ -114,13 +121,24 @@ class LanguageModel(Task):
     def valid(self, dataset: Dataset, size: int, seed: int, number: int) -> Batch:
         """Return one window of the validation text; it follows the one before."""
         columns = _columns(_tokens(dataset.valid), size)
-        return next(_windows(columns, _length(dataset), is_whole=True, first=number))
+        before, after = columns[:, :-1], columns[:, 1:]
+        return next(_windows(before, after, _length(dataset), is_whole=True, first=number))
 
     def whole(self, dataset: Dataset, split: AnySplit, size: int) -> Iterator[Batch]:
-        """Yield all windows of a text, the last one shorter, in `data.evaluation_batch` columns."""
+        """Yield all windows of a text, the last one shorter, in `data.evaluation_batch` columns.
+
+        Each token but the first is a target exactly once: the last target of a column is the first
+        token of the next, and the last column may be shorter.
+        """
         assert isinstance(dataset, TextDataset)
-        columns = _columns(_tokens(split), dataset.text.evaluation_batch)
-        return _windows(columns, _length(dataset), is_whole=False)
+        tokens = _tokens(split)
+        height = -(-(len(tokens) - 1) // dataset.text.evaluation_batch)
+        count = -(-(len(tokens) - 1) // height)
+        filled = np.full(count * height + 1, NOTHING, np.int64)
+        filled[: len(tokens)] = tokens
+        targets = filled[1:].reshape(count, height)
+        before = np.maximum(filled[:-1], 0).reshape(count, height)
+        return _windows(before, targets, _length(dataset), is_whole=False)
 
     def inputs(self, dataset: Dataset, count: int) -> torch.Tensor:
         """Return tokens `[n, T]`."""
@@ -198,18 +216,31 @@ def _refuse_short(split: AnySplit, size: int, dataset: Dataset) -> None:
 
 
 def _windows(
-    columns: NDArray[np.int64], length: int, *, is_whole: bool, first: int = 0
+    before: NDArray[np.int64],
+    after: NDArray[np.int64],
+    length: int,
+    *,
+    is_whole: bool,
+    first: int = 0,
 ) -> Iterator[Window]:
-    """Yield the windows of columns from number `first` on, the last one filled up or left out."""
+    """Yield the windows of columns from number `first` on, the last one filled up or left out.
+
+    Args:
+        before: Tokens `[N, L]`.
+        after: What follows each.
+        length: T, tokens of a window.
+        is_whole: Whether windows of fewer tokens are left out.
+        first: The first window that is wanted.
+    """
     import torch
 
-    last = columns.shape[1] - 1
-    for start in range(first * length, last, length):
-        stop = min(start + length, last)
+    count, height = before.shape
+    for start in range(first * length, height, length):
+        stop = min(start + length, height)
         if is_whole and stop - start < length:
             return
-        tokens = np.zeros((len(columns), length), np.int64)
-        targets = np.full((len(columns), length), NOTHING, np.int64)
-        tokens[:, : stop - start] = columns[:, start:stop]
-        targets[:, : stop - start] = columns[:, start + 1 : stop + 1]
+        tokens = np.zeros((count, length), np.int64)
+        targets = np.full((count, length), NOTHING, np.int64)
+        tokens[:, : stop - start] = before[:, start:stop]
+        targets[:, : stop - start] = after[:, start:stop]
         yield Window(torch.from_numpy(tokens), torch.from_numpy(targets), follows=start > 0)
