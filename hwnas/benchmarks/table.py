@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.benchmarks.nasbench101.spec import ModelSpec
+from hwnas.benchmarks.nasbench101.model_spec import ModelSpec
 from hwnas.errors import UserInputError, nearest
 from hwnas.graph.architecture import Architecture
 from hwnas.spaces import SearchSpace

@@ -65,7 +65,7 @@ def test_all_of_ec_nas_is_found_whatever_the_order_of_vertices():
 @needs_shared
 def test_the_hashes_of_ec_nas_are_the_published_ones():
     parquet = pytest.importorskip("pyarrow.parquet")
-    from hwnas.benchmarks.nasbench101.spec import ModelSpec
+    from hwnas.benchmarks.nasbench101.model_spec import ModelSpec
     from hwnas.spaces._nasbench101_cell import OPS
 
     names = {-1: "input", -2: "output", **dict(enumerate(OPS))}

@@ -5,6 +5,7 @@ Memory views and `struct` read single entries several times faster than arrays d
 
 from __future__ import annotations
 
+import math
 import random
 import struct
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ from hwnas.benchmarks.nasbench101.store import (
     BUCKET_DIGITS,
     ENTRY,
     METRICS,
-    ROOM,
     UNPACK,
     Contents,
 )
@@ -28,6 +28,7 @@ _ENTRY = ENTRY.itemsize
 _WORD = struct.Struct(">I").unpack_from
 _SHIFT = 32 - 4 * BUCKET_DIGITS
 _HALF = len(METRICS) // 2
+_FIXED = ("module_adjacency", "module_operations", "trainable_parameters")
 
 
 class Records:
@@ -45,8 +46,8 @@ class Records:
         self._repeats = _bytes(contents.repeats)
         self._lengths, self._most = contents.metrics.shape[1:3]
         self._known: dict[str, int] = {}
-        self._labels: dict[bytes, list[str]] = {}
-        self._matrices: list[dict[bytes, NDArray[np.int8]]] = [{} for _ in range(ROOM + 1)]
+        self._labels = [text.split(",") for text in contents.labels]
+        self._matrices: list[NDArray[np.int8] | None] = [None] * len(contents.matrices)
 
     def __len__(self) -> int:
         """Return the number of cells."""
@@ -81,48 +82,36 @@ class Records:
             at += _ENTRY
         raise KeyError(f"the cell {module_hash} is not in the file")
 
+    def cell(self, index: int) -> tuple[NDArray[np.int8], list[str], int]:
+        """Return matrix, labels and number of parameters; the caller may change them."""
+        parameters, place, labels = UNPACK(self._entries, index * _ENTRY)
+        matrix = self._matrices[place]
+        if matrix is None:
+            matrix = self._matrices[place] = _matrix_of(self.contents.matrices[place])
+        return matrix.copy(), self._labels[labels][:], parameters
+
     def fixed(self, index: int) -> dict[str, Any]:
         """Return what does not depend on a training; the caller may change it."""
-        _, parameters, count, labels, entries = UNPACK(self._entries, index * _ENTRY)
-        try:
-            operations, matrix = self._labels[labels], self._matrices[count][entries]
-        except KeyError:
-            operations, matrix = self._labels_of(labels), self._matrix_of(entries, count)
-        return {
-            "module_adjacency": matrix.copy(),
-            "module_operations": operations[:count],
-            "trainable_parameters": parameters,
-        }
+        return dict(zip(_FIXED, self.cell(index), strict=True))
 
-    def _labels_of(self, labels: bytes) -> list[str]:
-        """Return and keep the names of some labels: there are a few hundred different ones."""
-        return self._labels.setdefault(labels, [self.contents.names[i] for i in labels])
+    def draw(
+        self, index: int, length: int, generator: random.Random, *, halfway: bool
+    ) -> tuple[float, float, float, float]:
+        """Return time and training, validation and test accuracy of one of a cell's repeats.
 
-    def _matrix_of(self, entries: bytes, count: int) -> NDArray[np.int8]:
-        """Return and keep a matrix: there are a few thousand different ones."""
-        matrix = np.frombuffer(entries, np.int8).reshape(ROOM, ROOM)[:count, :count].copy()
-        return self._matrices[count].setdefault(entries, matrix)
-
-    def draw(self, index: int, length: int, generator: random.Random) -> int:
-        """Draw one of a cell's repeats, as `random.randint` does.
+        It is drawn as `random.randint` does.
 
         Raises:
             KeyError: The cell was not trained for that length.
         """
-        repeats = self._repeats[index * self._lengths + length]
+        row = index * self._lengths + length
+        repeats = self._repeats[row]
         if not repeats:
             raise KeyError("the file has no training of that length for this cell")
         bits = repeats.bit_length()
         while (found := generator.getrandbits(bits)) >= repeats:
             pass
-        return found
-
-    def measured(
-        self, index: int, length: int, repeat: int, *, halfway: bool
-    ) -> tuple[float, float, float, float]:
-        """Return time and training, validation and test accuracy of one training."""
-        row = (index * self._lengths + length) * self._most + repeat
-        at = row * len(METRICS) + (0 if halfway else _HALF)
+        at = (row * self._most + found) * len(METRICS) + (0 if halfway else _HALF)
         return _FOUR(self._metrics, at * _DOUBLE)
 
     def computed(self, index: int) -> dict[int, list[dict[str, float]]]:
@@ -137,6 +126,12 @@ class Records:
             for i, epochs in enumerate(contents.epochs)
             if counts[i]
         }
+
+
+def _matrix_of(text: str) -> NDArray[np.int8]:
+    count = math.isqrt(len(text))
+    digits = np.frombuffer(text.encode(), np.int8) - ord("0")
+    return digits.astype(np.int8).reshape(count, count)
 
 
 def _bytes(values: NDArray[Any]) -> memoryview:
