@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,10 +44,12 @@ class Records:
         self._buckets = memoryview(np.asarray(contents.buckets))  # type: ignore[arg-type]
         self._metrics = _bytes(contents.metrics)
         self._repeats = _bytes(contents.repeats)
+        first = self._repeats[0]
+        self._every = first if (contents.repeats == first).all() else 0  # repeats, if all the same
         self._lengths, self._most = contents.metrics.shape[1:3]
         self._known: dict[str, int] = {}
         self._labels = [text.split(",") for text in contents.labels]
-        self._matrices: list[NDArray[np.int8] | None] = [None] * len(contents.matrices)
+        self._matrices = _matrices_of(contents.matrices)
 
     def __len__(self) -> int:
         """Return the number of cells."""
@@ -85,10 +87,7 @@ class Records:
     def cell(self, index: int) -> tuple[NDArray[np.int8], list[str], int]:
         """Return matrix, labels and number of parameters; the caller may change them."""
         parameters, place, labels = UNPACK(self._entries, index * _ENTRY)
-        matrix = self._matrices[place]
-        if matrix is None:
-            matrix = self._matrices[place] = _matrix_of(self.contents.matrices[place])
-        return matrix.copy(), self._labels[labels][:], parameters
+        return self._matrices[place].copy(), self._labels[labels][:], parameters
 
     def fixed(self, index: int) -> dict[str, Any]:
         """Return what does not depend on a training; the caller may change it."""
@@ -105,7 +104,7 @@ class Records:
             KeyError: The cell was not trained for that length.
         """
         row = index * self._lengths + length
-        repeats = self._repeats[row]
+        repeats = self._every or self._repeats[row]
         if not repeats:
             raise KeyError("the file has no training of that length for this cell")
         bits = repeats.bit_length()
@@ -128,10 +127,16 @@ class Records:
         }
 
 
-def _matrix_of(text: str) -> NDArray[np.int8]:
-    count = math.isqrt(len(text))
-    digits = np.frombuffer(text.encode(), np.int8) - ord("0")
-    return digits.astype(np.int8).reshape(count, count)
+def _matrices_of(texts: Sequence[str]) -> list[NDArray[np.int8]]:
+    """Return matrices that are written row by row as 0 and 1; those of a size are made at once."""
+    sizes: dict[int, list[int]] = {}
+    for place, text in enumerate(texts):
+        sizes.setdefault(math.isqrt(len(text)), []).append(place)
+    found: dict[int, NDArray[np.int8]] = {}
+    for count, places in sizes.items():
+        digits = np.frombuffer("".join(texts[place] for place in places).encode(), np.int8)
+        found.update(zip(places, (digits & 1).reshape(-1, count, count), strict=True))
+    return [found[place] for place in range(len(texts))]
 
 
 def _bytes(values: NDArray[Any]) -> memoryview:
