@@ -70,6 +70,7 @@ class NASBench:
         self._random = random.Random(seed)
         contents = open_store(self.dataset_file, None if cache is None else Path(cache))
         self._records = Records(contents)
+        self._mark = object()  # stands for this object in a ModelSpec; a copy of it stands for none
         self._places = {epochs: i for i, epochs in enumerate(contents.epochs)}
         self.valid_epochs = set(contents.epochs)
         self.fixed_statistics: Mapping[str, dict[str, Any]] = _Statistics(
@@ -204,7 +205,12 @@ class NASBench:
         except ValueError:
             self._check_spec(model_spec)
             raise
-        return self._records.find(module_hash)
+        found, mark = model_spec._found, self._mark
+        if found is not None and found[0] is mark and found[1] is module_hash:
+            return found[2]
+        index = self._records.find(module_hash)
+        model_spec._found = (mark, module_hash, index)
+        return index
 
     def _hash_spec(self, model_spec: ModelSpec) -> str:
         return model_spec.hash_spec(self.config["available_ops"])

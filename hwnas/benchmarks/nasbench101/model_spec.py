@@ -45,6 +45,21 @@ class ModelSpec:
         ValueError: The matrix is not square, not upper triangular, or does not fit the labels.
     """
 
+    # Its own fields lie together, which a query feels; others may be added all the same.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_edges",
+        "_found",
+        "_known",
+        "data_format",
+        "edges",
+        "matrix",
+        "ops",
+        "original_matrix",
+        "original_ops",
+    )
+
     def __init__(self, matrix: Any, ops: Sequence[str], data_format: str = "channels_last") -> None:
         self.original_matrix: NDArray[Any] = np.array(matrix)
         self.original_ops = copy.copy(ops)
@@ -60,6 +75,7 @@ class ModelSpec:
         self.matrix: NDArray[Any] | None = None
         self.ops: list[str] | None = None
         self._known: tuple[Sequence[str], Sequence[str], str] | None = None
+        self._found: tuple[object, str, int] | None = None  # where a benchmark has its hash
         self._prune(successors)
 
     @property

@@ -47,7 +47,6 @@ class Records:
         first = self._repeats[0]
         self._every = first if (contents.repeats == first).all() else 0  # repeats, if all the same
         self._lengths, self._most = contents.metrics.shape[1:3]
-        self._known: dict[str, int] = {}
         self._labels = [text.split(",") for text in contents.labels]
         self._matrices = _matrices_of(contents.matrices)
 
@@ -62,26 +61,21 @@ class Records:
             yield digests[index].tobytes().hex()
 
     def find(self, module_hash: str) -> int:
-        """Return the index of a cell; it is kept for the next time.
+        """Return the index of a cell.
 
         Raises:
             KeyError: No cell has that hash.
         """
-        known = self._known.get(module_hash)
-        if known is not None:
-            return known
         try:
             digest = bytes.fromhex(module_hash)
             bucket = _WORD(digest)[0] >> _SHIFT
         except (ValueError, TypeError, struct.error):
             raise KeyError(module_hash) from None
         entries, buckets = self._entries, self._buckets
-        at: int
-        at, end = buckets[bucket] * _ENTRY, buckets[bucket + 1] * _ENTRY
-        while at < end:
+        for index in range(buckets[bucket], buckets[bucket + 1]):
+            at = index * _ENTRY
             if entries[at : at + 16] == digest:
-                return self._known.setdefault(module_hash, at // _ENTRY)
-            at += _ENTRY
+                return index
         raise KeyError(f"the cell {module_hash} is not in the file")
 
     def cell(self, index: int) -> tuple[NDArray[np.int8], list[str], int]:
