@@ -26,6 +26,7 @@ from _measure import Row, Settings, machine, say
 from hwnas._core import cell_hash
 from hwnas.benchmarks.nasbench101 import api
 from hwnas.benchmarks.nasbench101.cells import Cells, unique_cells
+from hwnas.benchmarks.nasbench101.config import build_config
 from hwnas.benchmarks.nasbench101.synthetic import write_synthetic
 
 SIZES = {3: 7, 4: 91, 5: 2_532, 6: None, 7: 423_624}
@@ -71,7 +72,7 @@ def per_item_us(run: Callable[[int], object], count: int) -> list[float]:
 
 def hash_rows(cells: Cells, specs: Sequence[api.ModelSpec]) -> list[Row]:
     """Hash one by one and all at once."""
-    ops = api.published_config()["available_ops"]
+    ops = build_config()["available_ops"]
     coded = [
         (spec.edge_bits, bytes(each & 255 for each in (-1, *(ops.index(o) for o in inner), -2)))
         for spec in specs

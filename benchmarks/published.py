@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hwnas.benchmarks.nasbench101.cells import unique_cells
-from hwnas.benchmarks.nasbench101.spec import ModelSpec
+from hwnas.benchmarks.nasbench101.model_spec import ModelSpec
 from hwnas.graph import Graph
 from hwnas.graph.counts import macs, params
 from hwnas.latency.device import Device

@@ -6,6 +6,7 @@
 namespace hwnas {
 
 constexpr int kCellVertices = 8;
+constexpr int kCellEdges = kCellVertices * (kCellVertices - 1) / 2;
 
 // The bit of the edge from x to y > x, as the published enumeration numbers them.
 constexpr int edge_bit(int x, int y) {

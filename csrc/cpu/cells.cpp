@@ -112,12 +112,17 @@ void check_range(const char* name, int value, int low, int high) {
     }
 }
 
+constexpr int kNone = -3;  // the label of a vertex that the smaller cell lacks
+
 int label_at(const Cell& cell, int vertex, int vertices) {
-    constexpr int kNone = -3;  // a vertex that the smaller cell lacks
     if (vertex == vertices - 1) {
         return cell.labels[cell.vertices - 1];
     }
     return vertex < cell.vertices - 1 ? cell.labels[vertex] : kNone;
+}
+
+bool labels_differ(int a, int b) {
+    return a != b && a != kNone && b != kNone;
 }
 
 // bit y of the x-th: an edge; the output is moved to the last of `vertices`.
@@ -173,7 +178,7 @@ int cell_distance(const Cell& a, const Cell& b) {
         int edits = 0;
         for (int x = 0; x < vertices && edits < fewest; ++x) {
             const int to = order[static_cast<std::size_t>(x)];
-            edits += label_at(a, x, vertices) != label_at(b, to, vertices);
+            edits += labels_differ(label_at(a, x, vertices), label_at(b, to, vertices));
             unsigned renamed = 0;
             for (int y = 0; y < vertices; ++y) {
                 renamed |= (of_a[static_cast<std::size_t>(x)] >> y & 1u)

@@ -17,7 +17,8 @@ namespace hwnas {
 std::vector<Cell> enumerate_cells(int max_vertices, int max_edges, int ops);
 
 // The fewest edits that turn one cell into the other: an edge added or removed, a vertex's label
-// changed, a vertex without edges added or removed. Input and output stay what they are.
+// changed. A vertex that one cell lacks is there without edges, with the label that the other cell
+// gives it. Input and output stay what they are.
 int cell_distance(const Cell& a, const Cell& b);
 
 }  // namespace hwnas

@@ -8,12 +8,12 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwnas.benchmarks.nasbench101.spec import ModelSpec
+from hwnas.benchmarks.nasbench101.model_spec import ModelSpec
 from hwnas.errors import UserInputError, nearest
 from hwnas.graph.architecture import Architecture
 from hwnas.spaces import SearchSpace
@@ -24,6 +24,8 @@ from hwnas.spaces.nasbench201 import NasBench201, from_arch_str, to_arch_str
 Columns = Mapping[str, Sequence[Any]]
 #: How a row says which architecture it is of.
 KeyKind = Literal["auto", "arch_str", "cell", "architecture", "picks"]
+#: How files write that a number is missing.
+_MISSING = ("", "na", "nan", "none", "null")
 
 
 class TableBenchmark:
@@ -56,8 +58,10 @@ class TableBenchmark:
         self.name = name
         self._columns = dict(columns)
         lengths = {len(values) for values in self._columns.values()}
-        if len(lengths) != 1 or not lengths.copy().pop():
+        if len(lengths) != 1:
             raise UserInputError(f"{name}: columns of {sorted(lengths)} rows make no table")
+        if lengths == {0}:
+            raise UserInputError(f"{name} has no rows")
         self._key = _key_of(space, self._columns, key, name)
         self._rows: dict[str, list[int]] = {}
         self._architectures: dict[str, Architecture] = {}
@@ -194,17 +198,39 @@ def _key_of(space: SearchSpace, columns: Columns, kind: KeyKind, name: str) -> _
     if kind in ("auto", "cell") and isinstance(space, NasBench101) and has_cell:
         return _cell_key(space, columns)
     if kind in ("auto", "architecture") and "architecture" in columns:
-        entries = columns["architecture"]
-        return _Key(lambda row: Architecture.from_json(json.loads(entries[row])), _sorted_json)
-    if kind in ("auto", "picks"):
-        asked = [d.name for d in space.decisions_of(lambda decision: decision.decode(0))]
-        if all(each in columns for each in asked):
-            return _picks_key(space, columns)
+        return _architecture_key(space, columns)
+    asked = [d.name for d in space.decisions_of(lambda decision: decision.decode(0))]
+    missing = [each for each in asked if each not in columns]
+    if kind in ("auto", "picks") and not missing:
+        return _picks_key(space, columns)
+    if kind not in get_args(KeyKind):
+        raise UserInputError(f"there is no key {kind!r}", nearest(kind, get_args(KeyKind)))
+    hint = "give a column architecture with the picks as JSON, or a column for each pick"
+    if len(missing) < len(asked):
+        hint = f"columns of picks that are missing: {', '.join(missing)}"
     raise UserInputError(
         f"{name}: no columns name architectures of {type(space).__name__} (key: {kind}); there are "
         f"{', '.join(columns)}",
-        "give a column architecture with the picks as JSON, or a column for each pick",
+        hint,
     )
+
+
+def _architecture_key(space: SearchSpace, columns: Columns) -> _Key:
+    """Read picks as JSON, or as a Parquet file's own structures; the space has the last word."""
+
+    def read(row: int) -> Architecture:
+        value = _parsed(columns["architecture"][row])
+        if isinstance(value, Mapping):  # a structure has all of the table's picks
+            value = {name: answer for name, answer in value.items() if answer is not None}
+        architecture = Architecture.from_json(value)
+        space.graph(architecture)  # refuses one of another space
+        return architecture
+
+    return _Key(read, _sorted_json)
+
+
+def _parsed(entry: Any) -> Any:
+    return json.loads(entry) if isinstance(entry, str) else entry
 
 
 def _cell_key(space: NasBench101, columns: Columns) -> _Key:
@@ -212,8 +238,12 @@ def _cell_key(space: NasBench101, columns: Columns) -> _Key:
     vertices = space.config.vertices
 
     def read(row: int) -> Architecture:
-        ops = [names[label] for label in json.loads(columns["labels"][row])]
-        return ModelSpec(json.loads(columns["adjacency"][row]), ops).to_architecture(vertices)
+        labels = _parsed(columns["labels"][row])
+        ops = [names.get(label, str(label)) for label in labels]
+        if ops[:1] + ops[-1:] != [INPUT, OUTPUT]:
+            raise UserInputError(f"labels {labels} do not start with -1 and end with -2")
+        spec = ModelSpec(_parsed(columns["adjacency"][row]), ops)
+        return spec.to_architecture(vertices)
 
     def name(architecture: Architecture) -> str:
         return ModelSpec.from_architecture(space, architecture).hash_spec(OPS)
@@ -229,7 +259,7 @@ def _picks_key(space: SearchSpace, columns: Columns) -> _Key:
             entry = columns[decision.name][row]
             for index in range(decision.count):
                 option = decision.decode(index)
-                if entry == option or str(entry) == _written(option):
+                if _is_option(entry, option):
                     return option
             raise UserInputError(f"{decision.name}: {entry!r} is not an option")
 
@@ -238,8 +268,16 @@ def _picks_key(space: SearchSpace, columns: Columns) -> _Key:
     return _Key(read, _sorted_json)
 
 
-def _written(option: Any) -> str:
-    return json.dumps(list(option)) if isinstance(option, tuple) else str(option)
+def _is_option(entry: Any, option: Any) -> bool:
+    """Tell whether an entry writes an option: 3 may be 3.0, as columns with gaps have it."""
+    if isinstance(option, tuple):
+        return str(entry).replace(" ", "") == json.dumps(list(option)).replace(" ", "")
+    if isinstance(option, (int, float)) and not isinstance(option, bool):
+        try:
+            return float(entry) == option
+        except (TypeError, ValueError):
+            return False
+    return entry == option or str(entry) == str(option)
 
 
 def _sorted_json(architecture: Architecture) -> str:
@@ -247,7 +285,7 @@ def _sorted_json(architecture: Architecture) -> str:
 
 
 def _number(entry: Any, column: str, name: str) -> float:
-    if entry is None or entry == "":
+    if entry is None or (isinstance(entry, str) and entry.strip().lower() in _MISSING):
         return math.nan
     try:
         return float(entry)
@@ -261,16 +299,35 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     Raises:
         UserInputError: The file is missing or unusable, or pyarrow is not installed.
     """
+    if not path.is_file():
+        raise UserInputError(f"there is no file {path}", "give a .csv or a .parquet file")
     try:
-        if path.suffix.lower() == ".csv":
-            with path.open(newline="", encoding="utf-8") as file:
-                header, *rows = list(csv.reader(file))
-            return {title: [row[i] for row in rows] for i, title in enumerate(header)}
-        return _read_parquet(path)
-    except (OSError, ValueError, IndexError) as error:
+        return _read_csv(path) if path.suffix.lower() == ".csv" else _read_parquet(path)
+    except (OSError, ValueError) as error:
         raise UserInputError(
             f"{path} cannot be read as a table ({error})", "give a .csv or a .parquet file"
         ) from error
+
+
+def _read_csv(path: Path) -> dict[str, list[Any]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a mark first
+        lines = csv.reader(file)
+        header = next(lines, [])
+        if len(header) == 1 and any(each in header[0] for each in ";\t"):
+            raise ValueError(f"no commas between the columns {header[0]!r}")
+        if len(set(header)) != len(header):
+            raise ValueError("two columns have the same name")
+        rows = []
+        for row in lines:
+            if row and len(row) != len(header):
+                raise ValueError(
+                    f"line {lines.line_num} has {len(row)} entries, the header {len(header)}"
+                )
+            if row:
+                rows.append(row)
+    if not header:
+        raise ValueError("it is empty")
+    return {title: [row[i] for row in rows] for i, title in enumerate(header)}
 
 
 def _read_parquet(path: Path) -> dict[str, list[Any]]:

@@ -88,27 +88,30 @@ class Table(Estimator):
         c, table = self.config, self.table
         if architecture not in table:
             raise TrialFailed(f"{table.name} has no row for architecture {architecture.id}")
-        rng = (
-            random.Random(derive_seed(self.seed, "trial", trial_id))
-            if c.repeats == "random"
-            else None
-        )
+        accuracies = table.values(architecture, c.accuracy)
+        rows = [row for row, value in enumerate(accuracies.tolist()) if not math.isnan(value)]
+        if not rows:
+            raise TrialFailed(f"{table.name} has no {c.accuracy} for {architecture.id}")
+        if c.repeats == "random":  # the same row for every column
+            rows = [random.Random(derive_seed(self.seed, "trial", trial_id)).choice(rows)]
 
         def read(column: str | None) -> float | None:
             if column is None:
                 return None
-            state = None if rng is None else rng.getstate()
-            value = table.query(architecture, column, rng)
-            if rng is not None and state is not None:
-                rng.setstate(state)  # the same row for every column
-            return None if math.isnan(value) else value
+            values = table.values(architecture, column)[rows].tolist()
+            known = [value for value in values if not math.isnan(value)]
+            return math.fsum(known) / len(known) if known else None
 
-        accuracy = read(c.accuracy)
-        if accuracy is None:
-            raise TrialFailed(f"{table.name} has no {c.accuracy} for {architecture.id}")
-        scale = 100.0 if c.accuracy_unit == "percent" else 1.0
+        accuracy = math.fsum(accuracies[rows].tolist()) / len(rows)
+        if c.accuracy_unit == "percent":
+            accuracy /= 100.0
+        if not 0.0 <= accuracy <= 1.0:
+            raise UserInputError(
+                f"{table.name}: {c.accuracy} of {architecture.id} is a share of {accuracy:g}",
+                "set estimator.accuracy_unit to percent for a column of 0 to 100",
+            )
         return Metrics(
-            accuracy=accuracy / scale,
+            accuracy=accuracy,
             latency_ms=read(c.latency_ms),
             train_time_s=read(c.train_time_s),
         )

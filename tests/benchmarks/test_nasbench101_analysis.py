@@ -13,7 +13,7 @@ from hwnas.benchmarks.nasbench101.analysis import (
     replace_ops,
 )
 from hwnas.benchmarks.nasbench101.cells import Cells, edit_distance, unique_cells
-from hwnas.benchmarks.nasbench101.spec import ModelSpec
+from hwnas.benchmarks.nasbench101.model_spec import ModelSpec
 from hwnas.errors import UserInputError
 from hwnas.spaces._nasbench101_cell import CONV1X1, CONV3X3, INPUT, MAXPOOL3X3, OPS, OUTPUT
 
@@ -117,6 +117,16 @@ def test_replacing_an_op_does_what_the_values_say():
     for old in range(3):
         count = int((inner & (labels == old)).sum())
         assert found.counts[old].tolist() == [0 if new == old else count for new in range(3)]
+
+
+def test_a_relative_change_is_a_share_of_what_was_before():
+    """Each value is 10 times 2 for each 3×3 convolution: replacing one halves it."""
+    cells = unique_cells(4)
+    values = [10.0 * 2.0 ** cells.ops(i).count(CONV3X3) for i in range(len(cells))]
+    found = replace_ops(cells, values, relative=True).means
+    assert found[0, 1:] == pytest.approx([-0.5, -0.5])
+    assert found[1:, 0] == pytest.approx([1.0, 1.0])
+    assert found[1, 2] == found[2, 1] == 0.0
 
 
 def test_replacements_that_are_not_in_the_table_are_left_out():

@@ -1,5 +1,7 @@
+import copy
 import json
 import os
+import pickle
 import random
 
 import numpy as np
@@ -104,6 +106,20 @@ def test_the_counters_add_up_for_each_object_alone(path):
     assert second.get_budget_counters() == (0.0, 0)
     first.reset_budget_counters()
     assert first.get_budget_counters() == (0.0, 0)
+
+
+def test_a_spec_that_was_asked_for_is_found_in_another_file_and_when_copied(tmp_path, bench):
+    path = tmp_path / "other.tfrecord"
+    write_synthetic(path, unique_cells(3), seed=7)  # other places, other figures
+    other = api.NASBench(path, seed=1)
+    spec = chain([INPUT, CONV1X1, OUTPUT])
+    for each in (bench, other, bench):
+        times = [p["final_training_time"] for p in each.get_metrics_from_spec(spec)[1][108]]
+        for copied in (spec, copy.deepcopy(spec), pickle.loads(pickle.dumps(spec))):
+            assert each.query(copied)["training_time"] in times
+    spec.ops[1] = CONV3X3  # as in the published package, the hash is that of the changed labels
+    assert bench.query(spec)["module_operations"] == [INPUT, CONV3X3, OUTPUT]
+    spec.mine = 1
 
 
 def test_what_is_returned_may_be_changed(bench):

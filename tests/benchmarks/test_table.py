@@ -65,7 +65,7 @@ def test_all_of_ec_nas_is_found_whatever_the_order_of_vertices():
 @needs_shared
 def test_the_hashes_of_ec_nas_are_the_published_ones():
     parquet = pytest.importorskip("pyarrow.parquet")
-    from hwnas.benchmarks.nasbench101.spec import ModelSpec
+    from hwnas.benchmarks.nasbench101.model_spec import ModelSpec
     from hwnas.spaces._nasbench101_cell import OPS
 
     names = {-1: "input", -2: "output", **dict(enumerate(OPS))}
@@ -116,7 +116,7 @@ def test_a_table_of_picks_is_one_of_any_space():
 @pytest.mark.parametrize(
     ("columns", "why"),
     [
-        ({"arch_str": [], "acc": []}, "make no table"),
+        ({"arch_str": [], "acc": []}, "has no rows"),
         ({"arch_str": [ARCH_STR], "acc": [1, 2]}, "make no table"),
         ({"name": ["a"], "acc": [1]}, "no columns name architectures"),
         ({"arch_str": [ARCH_STR, "|conv~0|"], "acc": [1, 2]}, "row 1: .* no op 'conv'"),
@@ -189,3 +189,100 @@ def test_the_estimator_says_what_is_missing(csv_path, tmp_path):
         estimator(tmp_path / "none.csv").evaluate(from_arch_str(ARCH_STR), 0)
     with pytest.raises(ValidationError):
         ESTIMATORS.get("table").Config(path=csv_path)
+
+
+def test_a_file_as_a_spreadsheet_writes_it(tmp_path):
+    """A mark at the start, an empty line at the end, words for what is missing."""
+    path = tmp_path / "t.csv"
+    lines = ["arch_str,acc", *(f"{ARCH_STR},{value}" for value in (0.5, "NaN", "None", "NA")), ""]
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8-sig")
+    table = TableBenchmark.read(path, SPACE_201)
+    assert table.query(from_arch_str(ARCH_STR), "acc") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("arch_str,acc\na,1\nb\n", "line 3 has 1 entries, the header 2"),
+        ("arch_str,acc\na,1,2\n", "line 2 has 3 entries"),
+        ("arch_str;acc\na;1\n", "no commas"),
+        ("arch_str,acc,acc\na,1,2\n", "the same name"),
+        ("", "it is empty"),
+        ("arch_str,acc\n", "has no rows"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path, text, why):
+    path = tmp_path / "t.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserInputError, match=why):
+        TableBenchmark.read(path, SPACE_201)
+
+
+EDGES = [f"edge{x}to{y}" for y in range(1, 4) for x in range(y)]
+
+
+@pytest.mark.parametrize(
+    ("picks", "why"),
+    [
+        ({"foo": "bar"}, "no answer for 'edge0to1'"),
+        ({**dict.fromkeys(EDGES, "none"), "foo": "bar"}, "never asked"),
+        ({**dict.fromkeys(EDGES, "none"), "edge0to3": "conv9x9"}, "conv9x9"),
+    ],
+)
+def test_picks_that_the_space_does_not_know_are_refused(picks, why):
+    with pytest.raises(UserInputError, match=why):
+        TableBenchmark(SPACE_201, {"architecture": [json.dumps(picks)], "acc": [1]})
+
+
+def test_a_column_of_picks_that_is_missing_is_named():
+    columns = {name: ["none"] for name in EDGES[:-1]}
+    with pytest.raises(UserInputError, match="no columns name") as caught:
+        TableBenchmark(SPACE_201, columns)
+    assert "edge2to3" in caught.value.hint
+    with pytest.raises(UserInputError, match="no key 'pick'"):
+        TableBenchmark(SPACE_201, columns, key="pick")
+
+
+def test_nested_entries_are_read_as_json_is():
+    """As a Parquet file can hold them; None stands for a pick that is not asked."""
+    picks = {**dict.fromkeys(EDGES, "none"), "foo": None}
+    table = TableBenchmark(SPACE_201, {"architecture": [picks], "acc": [1]})
+    assert table.query(from_arch_str(ARCH_STR.replace("skip_connect", "none")), "acc") == 1
+    cells = {"adjacency": [[[0, 1], [0, 0]]], "labels": [[-1, -2]], "acc": [0.5]}
+    table = TableBenchmark(SPACE_101, cells)
+    assert table.query(architecture_of([[0, 1], [0, 0]], ["input", "output"]), "acc") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [("[-1, 7, -2]", "no op '7'"), ("[0, 1, 2]", "do not start with -1"), ("[]", "do not start")],
+)
+def test_labels_that_are_none_are_refused(labels, why):
+    columns = {"adjacency": ["[[0, 1, 0], [0, 0, 1], [0, 0, 0]]"], "labels": [labels], "acc": [1]}
+    with pytest.raises(UserInputError, match=f"row 0: .*{why}"):
+        TableBenchmark(SPACE_101, columns)
+
+
+def test_numbers_of_a_column_with_gaps_are_picks():
+    """pandas turns a column of whole numbers with gaps into one of 3.0 and NaN."""
+    one = CHAIN.sample(random.Random(1))
+    names = [d.name for d in CHAIN.decisions_of(lambda decision: decision.decode(0))]
+    written = {
+        name: [f"{value}.0" if type(value := one.get(name, "")) is int else value]
+        for name in dict.fromkeys([*names, *one])
+    }
+    assert any(entry[0].endswith(".0") for entry in written.values() if isinstance(entry[0], str))
+    assert one in TableBenchmark(CHAIN, written)
+
+
+def test_one_row_is_drawn_even_where_numbers_are_missing(tmp_path):
+    rows = [("arch_str", "acc", "s"), (ARCH_STR, "", 1), (ARCH_STR, 0.5, 2), (ARCH_STR, 0.7, "")]
+    found = estimator(write_csv(tmp_path / "t.csv", rows), train_time_s="s", repeats="random")
+    drawn = [found.evaluate(from_arch_str(ARCH_STR), trial) for trial in range(20)]
+    assert {(m.accuracy, m.train_time_s) for m in drawn} == {(0.5, 2.0), (0.7, None)}
+
+
+def test_percent_that_is_called_a_share_is_refused(csv_path):
+    with pytest.raises(UserInputError, match="share of 60") as caught:
+        estimator(csv_path).evaluate(from_arch_str(ARCH_STR), 0)
+    assert "percent" in caught.value.hint

@@ -16,7 +16,6 @@ constexpr int kMd5Block = 64;
 
 typedef std::uint32_t Lanes __attribute__((vector_size(4 * kMd5Lanes)));
 
-
 // floor(2^32 * abs(sin(i + 1))), rotations and message words of the 64 steps.
 constexpr std::uint32_t kMd5Sines[64] = {
     0xd76aa478, 0xe8c7b756, 0x242070db, 0xc1bdceee, 0xf57c0faf, 0x4787c62a, 0xa8304613, 0xfd469501,
@@ -128,9 +127,10 @@ static inline __attribute__((always_inline)) void transpose(Lanes* rows) {
     }
 }
 
-// digests[i] = MD5 of the padded message i, `stride` bytes apart, of blocks[i] blocks.
+// words[i][lane] = word i of the MD5 of the padded message `lane`; they are `stride` bytes apart and
+// of blocks[lane] blocks.
 static inline void md5_lanes(const unsigned char* messages, int stride, const int* blocks,
-                             unsigned char (*digests)[16]) {
+                             std::uint32_t (*words)[kMd5Lanes]) {
     Lanes state[4];
     for (int i = 0; i < 4; ++i) {
         state[i] = Lanes{} + kMd5Start[i];
@@ -142,28 +142,22 @@ static inline void md5_lanes(const unsigned char* messages, int stride, const in
         most = blocks[lane] > most ? blocks[lane] : most;
     }
     for (int block = 0; block < most; ++block) {
-        Lanes words[16];
+        Lanes read[16];
         for (int half = 0; half < 2; ++half) {
             for (int lane = 0; lane < kMd5Lanes; ++lane) {
-                __builtin_memcpy(&words[8 * half + lane],
+                __builtin_memcpy(&read[8 * half + lane],
                                  messages + lane * stride + block * kMd5Block + 32 * half, 32);
             }
-            transpose(words + 8 * half);
+            transpose(read + 8 * half);
         }
         Lanes next[4] = {state[0], state[1], state[2], state[3]};
-        Md5Steps<0, Lanes>::run(state[0], state[1], state[2], state[3], words, next);
+        Md5Steps<0, Lanes>::run(state[0], state[1], state[2], state[3], read, next);
         const Lanes is_open = (Lanes)(last > static_cast<std::uint32_t>(block));
         for (int i = 0; i < 4; ++i) {
             state[i] = (next[i] & is_open) | (state[i] & ~is_open);
         }
     }
-    std::uint32_t found[4][kMd5Lanes];
-    __builtin_memcpy(found, state, sizeof(found));
-    for (int lane = 0; lane < kMd5Lanes; ++lane) {
-        for (int i = 0; i < 4; ++i) {
-            __builtin_memcpy(digests[lane] + 4 * i, &found[i][lane], 4);
-        }
-    }
+    __builtin_memcpy(words, state, sizeof(state));
 }
 
 }  // namespace HWNAS_ISA

@@ -6,4 +6,6 @@ A script that was written for the published package changes its import line and 
 
     nasbench = api.NASBench("nasbench_only108.tfrecord")
     data = nasbench.query(api.ModelSpec(matrix=[[0, 1], [0, 0]], ops=["input", "output"]))
+
+The modules `config`, `graph_util` and `model_spec` stand in the place of those in `nasbench.lib`.
 """

@@ -1,8 +1,10 @@
 """How the benchmark's accuracies lie in its space: locality, neighbourhoods, op replacement.
 
-Source: Ying et al. 2019, "NAS-Bench-101", the sections on operation replacement and on locality
-(random-walk autocorrelation as in Weinberger 1990). Everything works on any function or array of
-values, so that a synthetic file or part of the space will do.
+Source: Ying et al. 2019, "NAS-Bench-101", sections 3.2 (operation replacement) and 3.3 (locality:
+random-walk autocorrelation as in Weinberger 1990, fitness-distance correlation as in Jones and
+Forrest 1995). The paper draws the autocorrelation over the square root of the lag: a random walk is
+about that far away after so many steps. Everything works on any function or array of values, so
+that a synthetic file or part of the space will do.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hwnas.benchmarks.nasbench101.cells import Cells
-from hwnas.benchmarks.nasbench101.spec import ModelSpec
+from hwnas.benchmarks.nasbench101.model_spec import ModelSpec
 from hwnas.errors import UserInputError
 from hwnas.spaces._nasbench101_cell import INPUT, OPS, OUTPUT
 
@@ -197,13 +199,17 @@ class Replacement:
     counts: NDArray[np.int64]
 
 
-def replace_ops(cells: Cells, values: ArrayLike, ops: int = len(OPS)) -> Replacement:
+def replace_ops(
+    cells: Cells, values: ArrayLike, ops: int = len(OPS), *, relative: bool = False
+) -> Replacement:
     """Compare each cell with the same one with one op replaced, such as 3×3 by 1×1 convolution.
 
     Args:
         cells: The space, or part of it; replacements that are not in it are left out.
         values: What each cell is worth, `[N]`: an accuracy, or a training time.
         ops: Number of ops.
+        relative: Divide each change by the value before it. The paper's figure 4 has the absolute
+            change of the accuracy and the relative one of the training time.
     """
     worth = np.asarray(values, np.float64)
     find = _finder(cells)
@@ -220,7 +226,9 @@ def replace_ops(cells: Cells, values: ArrayLike, ops: int = len(OPS)) -> Replace
                 changed = Cells(cells.vertices[chosen], cells.edges[chosen], labels)
                 places = find(changed.digests())
                 known = places >= 0
-                totals[old, new] += float(np.sum(worth[places[known]] - worth[chosen[known]]))
+                before, after = worth[chosen[known]], worth[places[known]]
+                change = (after - before) / before if relative else after - before
+                totals[old, new] += float(change.sum())
                 counts[old, new] += int(known.sum())
     with np.errstate(invalid="ignore"):
         return Replacement(np.where(counts > 0, totals / counts, np.nan), counts)

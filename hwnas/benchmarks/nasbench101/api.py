@@ -22,48 +22,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hwnas.benchmarks.nasbench101.config import build_config
+from hwnas.benchmarks.nasbench101.model_spec import ModelSpec
 from hwnas.benchmarks.nasbench101.records import Records
-from hwnas.benchmarks.nasbench101.spec import ModelSpec
 from hwnas.benchmarks.nasbench101.store import open_store
 from hwnas.errors import HwnasError
-from hwnas.spaces._nasbench101_cell import INPUT, OPS, OUTPUT
+from hwnas.spaces._nasbench101_cell import INPUT, OUTPUT
 
 __all__ = ["ModelSpec", "NASBench", "OutOfDomainError"]
 
 
 class OutOfDomainError(Exception):
     """The cell or the number of epochs is outside the benchmark."""
-
-
-def published_config() -> dict[str, Any]:
-    """Return the published configuration (`nasbench/lib/config.py`)."""
-    return {
-        "train_data_files": [],
-        "valid_data_file": "",
-        "test_data_file": "",
-        "sample_data_file": "",
-        "data_format": "channels_last",
-        "num_labels": 10,
-        "module_vertices": 7,
-        "max_edges": 9,
-        "available_ops": list(OPS),
-        "stem_filter_size": 128,
-        "num_stacks": 3,
-        "num_modules_per_stack": 3,
-        "batch_size": 256,
-        "train_epochs": 108,
-        "train_seconds": 4.0 * 60 * 60,
-        "learning_rate": 0.1,
-        "lr_decay_method": "COSINE_BY_STEP",
-        "momentum": 0.9,
-        "weight_decay": 1e-4,
-        "max_attempts": 5,
-        "intermediate_evaluations": ["0.5"],
-        "num_repeats": 3,
-        "use_tpu": True,
-        "tpu_iterations_per_loop": 100,
-        "tpu_num_shards": 2,
-    }
 
 
 class NASBench:
@@ -96,10 +66,11 @@ class NASBench:
         cache: str | PathLike[str] | None = None,
     ) -> None:
         self.dataset_file = Path(dataset_file)
-        self.config = published_config()
+        self.config = build_config()
         self._random = random.Random(seed)
         contents = open_store(self.dataset_file, None if cache is None else Path(cache))
         self._records = Records(contents)
+        self._mark = object()  # stands for this object in a ModelSpec; a copy of it stands for none
         self._places = {epochs: i for i, epochs in enumerate(contents.epochs)}
         self.valid_epochs = set(contents.epochs)
         self.fixed_statistics: Mapping[str, dict[str, Any]] = _Statistics(
@@ -136,16 +107,19 @@ class NASBench:
             raise OutOfDomainError(f"invalid number of epochs, must be one of {self.valid_epochs}")
         records = self._records
         index = self._index_of(model_spec)
-        data = records.fixed(index)
-        repeat = records.draw(index, place, self._random)
-        time, train, valid, test = records.measured(index, place, repeat, halfway=stop_halfway)
-        data["training_time"] = time
-        data["train_accuracy"] = train
-        data["validation_accuracy"] = valid
-        data["test_accuracy"] = test
+        time, train, valid, test = records.draw(index, place, self._random, halfway=stop_halfway)
+        matrix, labels, parameters = records.cell(index)
         self.training_time_spent += time
         self.total_epochs_spent += epochs // 2 if stop_halfway else epochs
-        return data
+        return {
+            "module_adjacency": matrix,
+            "module_operations": labels,
+            "trainable_parameters": parameters,
+            "training_time": time,
+            "train_accuracy": train,
+            "validation_accuracy": valid,
+            "test_accuracy": test,
+        }
 
     def is_valid(self, model_spec: ModelSpec) -> bool:
         """Tell whether a cell is within the benchmark's space; costs nothing."""
@@ -231,7 +205,12 @@ class NASBench:
         except ValueError:
             self._check_spec(model_spec)
             raise
-        return self._records.find(module_hash)
+        found, mark = model_spec._found, self._mark
+        if found is not None and found[0] is mark and found[1] is module_hash:
+            return found[2]
+        index = self._records.find(module_hash)
+        model_spec._found = (mark, module_hash, index)
+        return index
 
     def _hash_spec(self, model_spec: ModelSpec) -> str:
         return model_spec.hash_spec(self.config["available_ops"])

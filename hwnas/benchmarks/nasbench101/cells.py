@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas._core import cell_distances, cell_hashes, enumerate_cells
-from hwnas.benchmarks.nasbench101.spec import ModelSpec
+from hwnas.benchmarks.nasbench101.model_spec import ModelSpec
 from hwnas.errors import UserInputError
 from hwnas.spaces._nasbench101_cell import INPUT, OPS, OUTPUT
 
@@ -118,12 +118,10 @@ def unique_cells(max_vertices: int = 7, max_edges: int = 9, ops: int = len(OPS))
 def edit_distance(a: ModelSpec, b: ModelSpec) -> int:
     """Return the graph edit distance of two cells after pruning.
 
-    One edit adds or removes an edge, changes the op of a vertex, or adds or removes a vertex that
-    has no edges; the distance is the fewest edits over all ways to match the vertices between.
-
-    Ying et al. 2019 count changed ops and edges between graphs of a fixed number of vertices; a
-    vertex that only one of two pruned cells has counts as one edit here (unverified: how their
-    figures treat it).
+    As in Ying et al. 2019, section 3.3: the fewest changes, each of which flips the op of a vertex,
+    or whether there is an edge; over all ways to match the vertices between. A vertex that one of
+    the cells lacks is there without edges, as in the benchmark's matrices of seven vertices; its op
+    costs nothing.
 
     Raises:
         UserInputError: A cell is invalid or too large.

@@ -5,9 +5,10 @@ Memory views and `struct` read single entries several times faster than arrays d
 
 from __future__ import annotations
 
+import math
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from hwnas.benchmarks.nasbench101.store import (
     BUCKET_DIGITS,
     ENTRY,
     METRICS,
-    ROOM,
     UNPACK,
     Contents,
 )
@@ -28,6 +28,7 @@ _ENTRY = ENTRY.itemsize
 _WORD = struct.Struct(">I").unpack_from
 _SHIFT = 32 - 4 * BUCKET_DIGITS
 _HALF = len(METRICS) // 2
+_FIXED = ("module_adjacency", "module_operations", "trainable_parameters")
 
 
 class Records:
@@ -43,10 +44,11 @@ class Records:
         self._buckets = memoryview(np.asarray(contents.buckets))  # type: ignore[arg-type]
         self._metrics = _bytes(contents.metrics)
         self._repeats = _bytes(contents.repeats)
+        first = self._repeats[0]
+        self._every = first if (contents.repeats == first).all() else 0  # repeats, if all the same
         self._lengths, self._most = contents.metrics.shape[1:3]
-        self._known: dict[str, int] = {}
-        self._labels: dict[bytes, list[str]] = {}
-        self._matrices: list[dict[bytes, NDArray[np.int8]]] = [{} for _ in range(ROOM + 1)]
+        self._labels = [text.split(",") for text in contents.labels]
+        self._matrices = _matrices_of(contents.matrices)
 
     def __len__(self) -> int:
         """Return the number of cells."""
@@ -59,70 +61,50 @@ class Records:
             yield digests[index].tobytes().hex()
 
     def find(self, module_hash: str) -> int:
-        """Return the index of a cell; it is kept for the next time.
+        """Return the index of a cell.
 
         Raises:
             KeyError: No cell has that hash.
         """
-        known = self._known.get(module_hash)
-        if known is not None:
-            return known
         try:
             digest = bytes.fromhex(module_hash)
             bucket = _WORD(digest)[0] >> _SHIFT
         except (ValueError, TypeError, struct.error):
             raise KeyError(module_hash) from None
         entries, buckets = self._entries, self._buckets
-        at: int
-        at, end = buckets[bucket] * _ENTRY, buckets[bucket + 1] * _ENTRY
-        while at < end:
+        for index in range(buckets[bucket], buckets[bucket + 1]):
+            at = index * _ENTRY
             if entries[at : at + 16] == digest:
-                return self._known.setdefault(module_hash, at // _ENTRY)
-            at += _ENTRY
+                return index
         raise KeyError(f"the cell {module_hash} is not in the file")
+
+    def cell(self, index: int) -> tuple[NDArray[np.int8], list[str], int]:
+        """Return matrix, labels and number of parameters; the caller may change them."""
+        parameters, place, labels = UNPACK(self._entries, index * _ENTRY)
+        return self._matrices[place].copy(), self._labels[labels][:], parameters
 
     def fixed(self, index: int) -> dict[str, Any]:
         """Return what does not depend on a training; the caller may change it."""
-        _, parameters, count, labels, entries = UNPACK(self._entries, index * _ENTRY)
-        try:
-            operations, matrix = self._labels[labels], self._matrices[count][entries]
-        except KeyError:
-            operations, matrix = self._labels_of(labels), self._matrix_of(entries, count)
-        return {
-            "module_adjacency": matrix.copy(),
-            "module_operations": operations[:count],
-            "trainable_parameters": parameters,
-        }
+        return dict(zip(_FIXED, self.cell(index), strict=True))
 
-    def _labels_of(self, labels: bytes) -> list[str]:
-        """Return and keep the names of some labels: there are a few hundred different ones."""
-        return self._labels.setdefault(labels, [self.contents.names[i] for i in labels])
+    def draw(
+        self, index: int, length: int, generator: random.Random, *, halfway: bool
+    ) -> tuple[float, float, float, float]:
+        """Return time and training, validation and test accuracy of one of a cell's repeats.
 
-    def _matrix_of(self, entries: bytes, count: int) -> NDArray[np.int8]:
-        """Return and keep a matrix: there are a few thousand different ones."""
-        matrix = np.frombuffer(entries, np.int8).reshape(ROOM, ROOM)[:count, :count].copy()
-        return self._matrices[count].setdefault(entries, matrix)
-
-    def draw(self, index: int, length: int, generator: random.Random) -> int:
-        """Draw one of a cell's repeats, as `random.randint` does.
+        It is drawn as `random.randint` does.
 
         Raises:
             KeyError: The cell was not trained for that length.
         """
-        repeats = self._repeats[index * self._lengths + length]
+        row = index * self._lengths + length
+        repeats = self._every or self._repeats[row]
         if not repeats:
             raise KeyError("the file has no training of that length for this cell")
         bits = repeats.bit_length()
         while (found := generator.getrandbits(bits)) >= repeats:
             pass
-        return found
-
-    def measured(
-        self, index: int, length: int, repeat: int, *, halfway: bool
-    ) -> tuple[float, float, float, float]:
-        """Return time and training, validation and test accuracy of one training."""
-        row = (index * self._lengths + length) * self._most + repeat
-        at = row * len(METRICS) + (0 if halfway else _HALF)
+        at = (row * self._most + found) * len(METRICS) + (0 if halfway else _HALF)
         return _FOUR(self._metrics, at * _DOUBLE)
 
     def computed(self, index: int) -> dict[int, list[dict[str, float]]]:
@@ -137,6 +119,18 @@ class Records:
             for i, epochs in enumerate(contents.epochs)
             if counts[i]
         }
+
+
+def _matrices_of(texts: Sequence[str]) -> list[NDArray[np.int8]]:
+    """Return matrices that are written row by row as 0 and 1; those of a size are made at once."""
+    sizes: dict[int, list[int]] = {}
+    for place, text in enumerate(texts):
+        sizes.setdefault(math.isqrt(len(text)), []).append(place)
+    found: dict[int, NDArray[np.int8]] = {}
+    for count, places in sizes.items():
+        digits = np.frombuffer("".join(texts[place] for place in places).encode(), np.int8)
+        found.update(zip(places, (digits & 1).reshape(-1, count, count), strict=True))
+    return [found[place] for place in range(len(texts))]
 
 
 def _bytes(values: NDArray[Any]) -> memoryview:

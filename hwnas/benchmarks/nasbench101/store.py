@@ -9,7 +9,7 @@ import shutil
 import struct
 import tempfile
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,7 @@ from numpy.typing import NDArray
 from hwnas.benchmarks.nasbench101.tfrecord import Row, read_rows
 from hwnas.errors import UserInputError
 
-FORMAT = 1
-#: Vertices that an entry has room for.
-ROOM = 8
+FORMAT = 2
 #: Metrics of one training: halfway and final, each time and three accuracies.
 METRICS = tuple(
     f"{point}_{name}"
@@ -32,18 +30,10 @@ METRICS = tuple(
 BUCKET_DIGITS = 5  # hexadecimal digits of a hash that choose its bucket
 
 
-#: One cell: what a query needs lies together, in two cache lines.
-ENTRY = np.dtype(
-    [
-        ("hash", "V16"),
-        ("parameters", "<i8"),
-        ("vertices", "u1"),
-        ("operations", "V8"),  # indices of labels
-        ("adjacency", "V64"),  # 8 * 8 entries
-        ("padding", "V31"),
-    ]
-)
-UNPACK = struct.Struct("<16sqB8s64s31x").unpack_from
+#: One cell: its hash, and what a query needs of it.
+ENTRY = np.dtype([("hash", "V16"), ("parameters", "<i8"), ("matrix", "<u4"), ("labels", "<u4")])
+#: Reads an entry behind its hash.
+UNPACK = struct.Struct("<16xqII").unpack_from
 
 
 @dataclass(frozen=True)
@@ -56,7 +46,8 @@ class Contents:
         source_order: Indices into `entries` in the order of the source, `[N]`.
         repeats: How many trainings of each length there are, `[N, E]`.
         metrics: `[N, E, R, 8]` in the order of `METRICS`; NaN where there is no repeat.
-        names: Labels of vertices.
+        matrices: The different matrices as the source has them: entries row by row, 0 and 1.
+        labels: The different labels, joined by commas.
         epochs: Lengths of training, ascending.
     """
 
@@ -65,11 +56,13 @@ class Contents:
     source_order: NDArray[np.uint32]
     repeats: NDArray[np.uint8]
     metrics: NDArray[np.float64]
-    names: tuple[str, ...]
+    matrices: tuple[str, ...]
+    labels: tuple[str, ...]
     epochs: tuple[int, ...]
 
 
 _ARRAYS = ("entries", "buckets", "source_order", "repeats", "metrics")
+_LISTS = ("matrices", "labels", "epochs")
 
 
 def open_store(source: Path, cache: Path | None = None) -> Contents:
@@ -107,8 +100,8 @@ def convert(rows: Iterable[Row]) -> Contents:
     """Put all rows into arrays.
 
     Raises:
-        UserInputError: A row does not fit: too many vertices, a matrix of another size than its
-            labels, no evaluation at the end, or no rows at all.
+        UserInputError: A row does not fit: a matrix of another size than its labels, no evaluation
+            at the end, or no rows at all.
     """
     gathered = _Gathered()
     for row in rows:
@@ -121,20 +114,16 @@ class _Gathered:
 
     def __init__(self) -> None:
         self.places: dict[str, int] = {}
-        self.names: dict[str, int] = {}
-        self.parameters = array("q")
-        self.vertices, self.adjacency, self.operations = bytearray(), bytearray(), bytearray()
+        self.matrices: dict[str, int] = {}
+        self.labels: dict[str, int] = {}
+        self.fixed = array("q")  # parameters, index of the matrix, index of the labels
         self.cells, self.epochs, self.values = array("I"), array("I"), array("d")
 
     def add(self, row: Row) -> None:
         place = self.places.get(row.module_hash)
         if place is None:
             place = self.places[row.module_hash] = len(self.places)
-            vertices, adjacency, operations = self._cell(row)
-            self.vertices.append(vertices)
-            self.adjacency += adjacency
-            self.operations += operations
-            self.parameters.append(row.metrics.trainable_parameters)
+            self._add_cell(row)
         if len(row.metrics.evaluations) < 3:
             raise UserInputError(
                 f"the row of {row.module_hash} has {len(row.metrics.evaluations)} evaluations, not "
@@ -145,20 +134,16 @@ class _Gathered:
         self.values.extend(row.metrics.evaluations[1][1:])
         self.values.extend(row.metrics.evaluations[2][1:])
 
-    def _cell(self, row: Row) -> tuple[int, bytes, bytes]:
-        """Return vertices, padded matrix and padded labels."""
-        labels = row.operations.split(",")
-        count = len(labels)
-        if count > ROOM or len(row.adjacency) != count * count:
+    def _add_cell(self, row: Row) -> None:
+        count = row.operations.count(",") + 1
+        if len(row.adjacency) != count * count or row.adjacency.strip("01"):
             raise UserInputError(
-                f"the cell {row.module_hash} has {count} labels and a matrix of "
-                f"{len(row.adjacency)} entries; cells of up to {ROOM} vertices can be read"
+                f"the cell {row.module_hash} has {count} labels and the matrix "
+                f"{row.adjacency!r}, not one of {count * count} times 0 or 1"
             )
-        indices = bytes(self.names.setdefault(label, len(self.names)) for label in labels)
-        lines = [row.adjacency[count * x : count * x + count] for x in range(count)]
-        text = "".join(line.ljust(ROOM, "0") for line in lines).ljust(ROOM * ROOM, "0")
-        digits = text.encode().translate(bytes.maketrans(b"01", b"\x00\x01"))
-        return count, digits, indices.ljust(ROOM, b"\x00")
+        self.fixed.append(row.metrics.trainable_parameters)
+        self.fixed.append(self.matrices.setdefault(row.adjacency, len(self.matrices)))
+        self.fixed.append(self.labels.setdefault(row.operations, len(self.labels)))
 
     def contents(self) -> Contents:
         if not self.places:
@@ -168,10 +153,9 @@ class _Gathered:
         order = np.lexsort(digests.view(">u8").T[::-1])
         entries = np.zeros(count, ENTRY)
         entries["hash"] = digests.view("V16")[order, 0]
-        entries["parameters"] = np.frombuffer(self.parameters, np.int64)[order]
-        entries["vertices"] = np.frombuffer(self.vertices, np.uint8)[order]
-        entries["operations"] = np.frombuffer(self.operations, "V8")[order]
-        entries["adjacency"] = np.frombuffer(self.adjacency, "V64")[order]
+        fixed = np.frombuffer(self.fixed, np.int64).reshape(-1, 3)[order]
+        for i, name in enumerate(("parameters", "matrix", "labels")):
+            entries[name] = fixed[:, i]
         place = np.empty(count, np.uint32)  # of each cell in `entries`
         place[order] = np.arange(count, dtype=np.uint32)
         epochs = np.frombuffer(self.epochs, np.uint32)
@@ -188,7 +172,8 @@ class _Gathered:
             place,
             repeats,
             metrics,
-            tuple(self.names),
+            tuple(self.matrices),
+            tuple(self.labels),
             tuple(lengths.tolist()),
         )
 
@@ -232,11 +217,12 @@ def _load(folder: Path, stamp: dict[str, int]) -> Contents | None:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         if {key: facts.get(key) for key in stamp} != stamp:
             return None
-        arrays = {
+        found: dict[str, Any] = {
             name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
             for name in _ARRAYS
         }
-        return Contents(**arrays, names=tuple(facts["names"]), epochs=tuple(facts["epochs"]))
+        found.update((name, tuple(facts[name])) for name in _LISTS)
+        return Contents(**found)
     except (OSError, ValueError, KeyError, AttributeError):
         return None
 
@@ -250,6 +236,7 @@ def _save(folder: Path, contents: Contents, stamp: dict[str, int]) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        fresh.chmod(0o755)  # others may use it too
     except OSError as error:
         raise UserInputError(
             f"{folder} cannot be written: {error.strerror}", "name another folder with cache=…"
@@ -257,11 +244,7 @@ def _save(folder: Path, contents: Contents, stamp: dict[str, int]) -> None:
     try:
         for name in _ARRAYS:
             np.save(fresh / f"{name}.npy", getattr(contents, name))
-        facts: dict[str, Sequence[Any] | int] = {
-            **stamp,
-            "names": contents.names,
-            "epochs": contents.epochs,
-        }
+        facts = {**stamp, **{name: getattr(contents, name) for name in _LISTS}}
         (fresh / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         _replace(fresh, folder)
     except OSError as error:

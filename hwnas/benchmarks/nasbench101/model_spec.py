@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwnas._core import cell_hash
+from hwnas.benchmarks.nasbench101.graph_util import hash_module
+from hwnas.errors import UserInputError
 from hwnas.graph.architecture import Architecture
-from hwnas.spaces._nasbench101_cell import Reach
+from hwnas.spaces._nasbench101_cell import INPUT, OUTPUT, Reach
 from hwnas.spaces.nasbench101 import NasBench101, architecture_of
 
-#: The compiled hash takes cells of up to so many vertices.
-_COMPILED_VERTICES = 8
+#: The compiled hash takes cells of up to so many vertices and ops.
+_COMPILED_VERTICES, _COMPILED_OPS = 8, 128
 
 
 class ModelSpec:
@@ -43,6 +45,21 @@ class ModelSpec:
         ValueError: The matrix is not square, not upper triangular, or does not fit the labels.
     """
 
+    # Its own fields lie together, which a query feels; others may be added all the same.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_edges",
+        "_found",
+        "_known",
+        "data_format",
+        "edges",
+        "matrix",
+        "ops",
+        "original_matrix",
+        "original_ops",
+    )
+
     def __init__(self, matrix: Any, ops: Sequence[str], data_format: str = "channels_last") -> None:
         self.original_matrix: NDArray[Any] = np.array(matrix)
         self.original_ops = copy.copy(ops)
@@ -51,14 +68,15 @@ class ModelSpec:
             raise ValueError("matrix must be square")
         if shape[0] != len(ops):
             raise ValueError("length of ops must match matrix dimensions")
-        rows = self.original_matrix.tolist()
-        if any(row[y] for x, row in enumerate(rows) for y in range(x + 1)):
+        successors = _masks(self.original_matrix)
+        if not _are_ahead(successors):
             raise ValueError("matrix must be upper triangular")
         self.data_format = data_format
         self.matrix: NDArray[Any] | None = None
         self.ops: list[str] | None = None
         self._known: tuple[Sequence[str], Sequence[str], str] | None = None
-        self._prune(rows)
+        self._found: tuple[object, str, int] | None = None  # where a benchmark has its hash
+        self._prune(successors)
 
     @property
     def valid_spec(self) -> bool:
@@ -85,18 +103,41 @@ class ModelSpec:
             return known[2]
         if self.ops is None:
             raise ValueError("an invalid cell has no hash: its output cannot be reached")
-        places = {op: i for i, op in reversed(list(enumerate(canonical_ops)))}
         try:
-            labels = [-1, *[places[op] for op in self.ops[1:-1]], -2]
-        except KeyError as error:
-            raise ValueError(f"{error.args[0]!r} is not in {list(canonical_ops)}") from None
-        if len(labels) <= _COMPILED_VERTICES:
-            found = cell_hash(self._edges, bytes(label & 255 for label in labels))
+            labels = [-1, *[canonical_ops.index(op) for op in self.ops[1:-1]], -2]
+        except ValueError:
+            unknown = next(op for op in self.ops[1:-1] if op not in canonical_ops)
+            raise ValueError(f"{unknown!r} is not in {list(canonical_ops)}") from None
+        if len(labels) <= _COMPILED_VERTICES and len(canonical_ops) <= _COMPILED_OPS:
+            found = cell_hash(self._edges, bytes([255, *labels[1:-1], 254]))
         else:
             assert self.matrix is not None
-            found = reference_hash(self.matrix, labels)
+            found = hash_module(self.matrix, labels)
         self._known = (list(self.ops), list(canonical_ops), found)
         return found
+
+    def visualize(self) -> Any:
+        """Return the pruned cell as a `graphviz.Digraph`, which a notebook draws.
+
+        Raises:
+            UserInputError: The Python package `graphviz` is not installed.
+            ValueError: The cell is invalid.
+        """
+        if self.matrix is None or self.ops is None:
+            raise ValueError("an invalid cell cannot be drawn: its output cannot be reached")
+        try:
+            graphviz = importlib.import_module("graphviz")
+        except ImportError:
+            raise UserInputError(
+                "ModelSpec.visualize needs the Python package graphviz, which is not installed",
+                "pip install graphviz; to write pictures, also the programs of graphviz.org",
+            ) from None
+        graph = graphviz.Digraph()
+        for v, label in enumerate([INPUT, *self.ops[1:-1], OUTPUT]):
+            graph.node(str(v), label)
+        for x, y in np.argwhere(self.matrix).tolist():
+            graph.edge(str(x), str(y))
+        return graph
 
     def to_architecture(self, vertices: int = 7) -> Architecture:
         """Return the cell as picks of the space `nasbench101`.
@@ -118,50 +159,39 @@ class ModelSpec:
         cell = space.cell(architecture)
         return cls(cell.matrix(), cell.ops)
 
-    def _prune(self, rows: list[list[int]]) -> None:
-        count = len(rows)
-        successors = [sum(1 << y for y in range(count) if row[y]) for row in rows]
+    def _prune(self, successors: list[int]) -> None:
         kept = Reach.of(successors).kept
         self._edges = self.edges = 0
         if not kept:
             return
-        self.matrix = self.original_matrix[np.ix_(kept, kept)]
+        if len(kept) == len(successors):
+            self.matrix = self.original_matrix.copy()
+            self.ops = list(self.original_ops)
+        else:
+            self.matrix = self.original_matrix[np.ix_(kept, kept)]
+            self.ops = [self.original_ops[v] for v in kept]
         self.matrix.setflags(write=False)
-        self.ops = [self.original_ops[v] for v in kept]
         for place, y in enumerate(kept):
             base = place * (place - 1) // 2
             for from_place, x in enumerate(kept[:place]):
-                self._edges |= (successors[x] >> y & 1) << (base + from_place)
+                if successors[x] >> y & 1:
+                    self._edges |= 1 << (base + from_place)
         self.edges = self._edges.bit_count()
 
 
-def reference_hash(matrix: Any, labels: Sequence[int]) -> str:
-    """Return the hash of a cell of any size, in plain Python: what the compiled one is tested by.
-
-    Args:
-        matrix: Adjacency matrix, `[V, V]`.
-        labels: -1 for the input, -2 for the output, else the index of the op.
-    """
-    rows = np.asarray(matrix).astype(int).tolist()
-    count = len(rows)
-    sources = [[x for x in range(count) if rows[x][v]] for v in range(count)]
-    targets = [[y for y in range(count) if rows[v][y]] for v in range(count)]
-    hashes = [_md5(str((len(targets[v]), len(sources[v]), int(labels[v])))) for v in range(count)]
-    for _ in range(count):
-        hashes = [
-            _md5(
-                "|".join(
-                    (
-                        "".join(sorted(hashes[x] for x in sources[v])),
-                        "".join(sorted(hashes[y] for y in targets[v])),
-                        hashes[v],
-                    )
-                )
-            )
-            for v in range(count)
-        ]
-    return _md5(str(sorted(hashes)))
+def is_upper_triangular(matrix: Any) -> bool:
+    """Tell whether a square matrix is 0 on and below its diagonal."""
+    return _are_ahead(_masks(np.asarray(matrix)))
 
 
-def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+def _are_ahead(successors: list[int]) -> bool:
+    return not any(mask & ((2 << x) - 1) for x, mask in enumerate(successors))
+
+
+def _masks(matrix: NDArray[Any]) -> list[int]:
+    """Return for each row of a matrix the mask of its entries that are not 0."""
+    packed = np.packbits(matrix != 0, axis=1, bitorder="little")
+    if packed.shape[1] == 1:  # eight vertices at most
+        found: list[int] = packed[:, 0].tolist()
+        return found
+    return [int.from_bytes(row.tobytes(), "little") for row in packed]
