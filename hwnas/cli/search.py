@@ -31,6 +31,8 @@ VERB = Verb(
     ),
 )
 
+_NO_LATENCY = "latency plays no part in this run: there is nothing to find out before it"
+
 
 def command(
     session: Session,
@@ -93,8 +95,9 @@ def command(
     session.start(study.title())
     if dry_run:
         feasible = study.feasibility()
-        session.say(feasible.summary)
-        session.finish(feasible.to_json())
+        session.stop_progress()
+        session.say(_NO_LATENCY if feasible is None else feasible.summary)
+        session.finish({"budget_ms": None} if feasible is None else feasible.to_json())
         return
     found = study.search(out, on_folder=session.resumes("search"))
     session.stop_progress()

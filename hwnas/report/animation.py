@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_FRAMES = 40
 _STRIP = 6
+_PAGE = 1.6
 _SCALE, _MARGIN, _TITLE = 1.5, 16, 34
 _FILLS = {"input": "#dbe9f6", "op": "#ffffff", "join": "#eeeeee", "output": "#fde3c8"}
 _INK, _LINE = "#222222", "#7a8794"
@@ -154,11 +156,22 @@ def curve_points(path: str) -> list[tuple[float, float]]:
 
 
 def _strip(pictures: Sequence[Image]) -> Image:
-    """Put pictures of one size side by side."""
+    """Put pictures of one size side by side, in as many rows as make a page of them."""
     from PIL import Image
 
     width, height = pictures[0].size
-    strip = Image.new("RGB", (width * len(pictures), height), "white")
+    columns = columns_of(len(pictures), width, height)
+    rows = len(pictures) // columns
+    strip = Image.new("RGB", (width * columns, height * rows), "white")
     for index, picture in enumerate(pictures):
-        strip.paste(picture, (index * width, 0))
+        strip.paste(picture, (index % columns * width, index // columns * height))
     return strip
+
+
+def columns_of(count: int, width: int, height: int) -> int:
+    """Return the columns of full rows whose page is nearest to `_PAGE` times as wide as high."""
+
+    def distance(columns: int) -> float:
+        return abs(math.log(columns * width / (count / columns * height) / _PAGE))
+
+    return min((each for each in range(1, count + 1) if count % each == 0), key=distance)

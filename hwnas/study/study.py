@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from hwnas.engine.progress import Progress, Silent
+from hwnas.engine.progress import Progress
 from hwnas.engine.run_folder import RunFolder, RunRecord
 from hwnas.errors import UserInputError
 from hwnas.graph.architecture import Architecture
 from hwnas.report.results import HeadlineRow
 from hwnas.study import results, summaries
-from hwnas.study.config import RunConfig
-from hwnas.study.context import Context, training_mode
+from hwnas.study.context import training_mode
 from hwnas.study.journal import Journal
-from hwnas.study.load import load_config
-from hwnas.study.outcome import OnStage, SearchResult, new_run_path
+from hwnas.study.outcome import OnStage, SearchResult
 from hwnas.study.picks import chosen, filled
+from hwnas.study.stage_runner import StageRunner
 
 if TYPE_CHECKING:
     from hwnas.study.bench import Bench, Predicted
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from hwnas.study.tables import Profiled
 
 
-class Study:
+class Study(StageRunner):
     """Profile, search, train, export, report: each step once, in one run folder.
 
     A stage that is finished is never repeated: calling it again returns what it found.
@@ -46,25 +45,6 @@ class Study:
         ConfigError: The configuration has mistakes; all are listed.
         UserInputError: There is no such file or recipe.
     """
-
-    def __init__(
-        self,
-        config: RunConfig | str | Path | Mapping[str, Any] | None = None,
-        overrides: Sequence[str] = (),
-        *,
-        progress: Progress | None = None,
-        on_stage: OnStage | None = None,
-    ) -> None:
-        if isinstance(config, RunConfig):
-            config = config.to_mapping()
-        self.config = load_config(config, overrides)
-        self.context = Context(self.config)
-        self.folder: Path | None = None
-        self.command = ""
-        self._progress: Progress = progress or Silent()
-        self._on_stage = on_stage
-        self._said: set[str] = set()
-        self._pricing: Pricing | None = None
 
     @classmethod
     def open(
@@ -112,14 +92,19 @@ class Study:
 
         return profile_to(self.context, out, compare, self._progress)
 
-    def feasibility(self) -> Feasibility:
+    def feasibility(self) -> Feasibility | None:
         """Find out how fast the networks of the space are, and whether any meets the budget.
+
+        Returns:
+            What was found; None where latency plays no part.
 
         Raises:
             InfeasibleConstraint: None does; the message has the fastest predicted latency.
         """
         from hwnas.study.searching import examine_budget
 
+        if self.config.latency.skip:
+            return None
         return examine_budget(self.config, self.context.space, self.pricing().ms)
 
     def search(
@@ -310,18 +295,6 @@ class Study:
             found += predict_architectures(self.context.space, self.pricing(), architectures)
         return found
 
-    def pricing(self) -> Pricing:
-        """Return what predicts the latency of the space's networks, measuring first if needed."""
-        if self._pricing is None:
-            from hwnas.study.pricing import Pricing, Unpriced
-            from hwnas.study.tables import obtain
-
-            if self.config.latency.skip:
-                self._pricing = Unpriced(self.context)
-                return self._pricing
-            self._pricing = Pricing(self.context, obtain(self.context, self.folder, self._progress))
-        return self._pricing
-
     def _export(
         self,
         folder: RunFolder,
@@ -360,9 +333,8 @@ class Study:
         return Exported.from_json(journal.once(key, work)[0])
 
     def _budget(self) -> dict[str, Any]:
-        if self.config.latency.skip:
-            return {"budget_ms": None}
-        return self.feasibility().to_json()
+        found = self.feasibility()
+        return {"budget_ms": None} if found is None else found.to_json()
 
     def _check_train_time(self, journal: Journal, pricing: Pricing) -> None:
         """Refuse a budget of training time that nothing can meet, before the search."""
@@ -374,55 +346,3 @@ class Study:
         )
         if limit is not None and seconds is not None:
             examine_train_time(self.config, self.context.space, seconds, limit)
-
-    def _profile_stage(self, journal: Journal) -> Pricing:
-        def work() -> dict[str, Any]:
-            return self.pricing().save(journal.path.parent)
-
-        self._stage(journal, "profile", work, lambda value: str(value["summary"]))
-        return self.pricing()
-
-    def _stage(
-        self,
-        journal: Journal,
-        key: str,
-        work: Callable[[], Any],
-        summary: Callable[[Any], str] | None,
-    ) -> Any:
-        """Do a stage unless it is finished; say what it found."""
-        value, seconds = journal.once(key, work)
-        if summary is not None:
-            self._say(key, summary(value), seconds)
-        return value
-
-    def _say(self, stage: str, summary: str, seconds: float) -> None:
-        if self._on_stage is not None and stage not in self._said:
-            self._said.add(stage)
-            self._on_stage(stage, summary, seconds)
-
-    def _new_or_own(self, out: Path | None, on_folder: Callable[[Path], None] | None) -> RunFolder:
-        """Return the study's run folder, locked; a new one where it has none."""
-        if self.folder is not None:
-            folder = self._own()
-        else:
-            path = out or new_run_path(self.config.name)
-            config = self.config.to_mapping()
-            folder = RunFolder.create(path, config, seed=self.config.seed, command=self.command)
-            self.folder = folder.path
-            self._pricing = None  # its table may be in memory only: the run needs one of its own
-        if on_folder is not None:
-            on_folder(folder.path)
-        return folder
-
-    def _own(self) -> RunFolder:
-        """Return the study's run folder, locked."""
-        return RunFolder.open(self._need_folder(), self.config.to_mapping())
-
-    def _need_folder(self) -> Path:
-        if self.folder is None:
-            raise UserInputError("this study has no run yet", "call search() first")
-        return self.folder
-
-    def _write_results(self, folder: RunFolder, journal: Journal) -> None:
-        found = results.collect(folder, journal, self.context.device.fingerprint.to_json())
-        found.write(folder.path / "results.json")

@@ -145,6 +145,13 @@ def test_a_dry_run_says_what_is_possible_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_without_latency_says_so(hwnas: Hwnas, tiny: Path, tmp_path: Path) -> None:
+    said = hwnas("search", tiny, "--set", "latency.skip=true", "--dry-run")
+    assert said.code == 0, said
+    assert "latency plays no part" in said.out
+    assert not list(tmp_path.iterdir())
+
+
 def test_search_by_trials(hwnas: Hwnas, tiny: Path, table: Path) -> None:
     said = hwnas(
         "search", tiny, "--trials", 3, "--set", "estimator.epochs=1",

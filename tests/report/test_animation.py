@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from hwnas.errors import UserInputError
-from hwnas.report.animation import MOST_FRAMES, animate, curve_points, evenly
+from hwnas.report.animation import MOST_FRAMES, animate, columns_of, curve_points, evenly
 from hwnas.report.cells import cell_drawings
 from hwnas.report.run_data import RunData, Trial
 from hwnas.spaces.enas_rnn import EnasRnn
@@ -63,7 +63,9 @@ def test_one_picture_an_epoch_and_a_strip(tmp_path, monkeypatch):
     gif, strip = animate(run)
     with Image.open(gif) as film, Image.open(strip) as still:
         assert film.n_frames == 10
-        assert still.size == (6 * film.width, film.height)
+        assert still.width % film.width == 0
+        assert still.height % film.height == 0
+        assert still.width // film.width * (still.height // film.height) == 6
         assert len(still.getcolors(maxcolors=1 << 24)) > 10
 
 
@@ -71,6 +73,13 @@ def test_a_run_without_cells_is_refused(tmp_path, monkeypatch):
     run = run_with(tmp_path, monkeypatch, [{"stage0/kernel": 3}])
     with pytest.raises(UserInputError, match="no sampled cells"):
         animate(run)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "columns"), [(1600, 200, 1), (100, 100, 3), (200, 2000, 6), (400, 300, 3)]
+)
+def test_the_strip_has_rows_where_pictures_are_wide(width, height, columns):
+    assert columns_of(6, width, height) == columns
 
 
 def test_pictures_are_spread_over_the_run():
