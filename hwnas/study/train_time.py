@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Sequence
 
 from hwnas.engine.seeds import derive_seed
@@ -24,7 +23,7 @@ def train_time_predictor(
 
     A step is the corrected sum over its ops' times, forward and backward (see
     `hwnas.supernet.step_time`). All that was measured is kept in the run, so that a resumed search
-    gives the same rewards; ops that only later children have are measured when they come up.
+    gives the same rewards.
     """
     from hwnas.supernet.step_time import from_json
     from hwnas.supernet.tasks import task_of
@@ -36,11 +35,7 @@ def train_time_predictor(
     times = from_json(found)
 
     def predict(architectures: Sequence[Architecture]) -> list[float]:
-        graphs = [context.space.graph(each) for each in architectures]
-        start = time.monotonic()
-        if times.measure(graphs):
-            journal.put(_KEY, times.to_json(), time.monotonic() - start)
-        return [steps * times.predict(graph) for graph in graphs]
+        return [steps * times.predict(context.space.graph(each)) for each in architectures]
 
     return predict
 

@@ -1,28 +1,32 @@
 """How long a training step takes, from the times of a network's ops, forward and backward.
 
-As with latency: each distinct op is timed by itself, and a network is a corrected sum. The
+As with latency: the distinct ops of some networks are timed, each by itself, others are estimated
+from their kind and size, and a network is a corrected sum. The
 correction has four coefficients, none negative, and is fitted to whole steps of a few networks: a
 factor on the sum, a cost for each op, a cost for each weight (the optimiser), and a constant.
 """
 
 from __future__ import annotations
 
+import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
-from hwnas.graph import TRAIN, Graph, GraphBuilder, Node, Shape
-from hwnas.graph.counts import params
+from hwnas.graph import TRAIN, Graph, GraphBuilder, Node, Shape, Value
+from hwnas.graph.counts import macs, params
 from hwnas.supernet.run import run_all
 from hwnas.supernet.weights import WeightStore
 
 #: Runs of an op until its time is believed: the least of these, after one to warm up.
 RUNS = 5
+#: With fewer timed ops of a kind, all kinds together say what an op of it costs.
+FEWEST = 4
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,18 @@ class OpUse:
     node: Node
     shapes: tuple[Shape, ...]
 
+    @property
+    def kind(self) -> str:
+        """The op's name."""
+        return str(self.node.op.kind)
+
+    def size(self) -> list[float]:
+        """Return 1, multiply-accumulates and values read and written, of one example."""
+        g = GraphBuilder((1,))
+        graph = g.finish(g.add(self.node.op, _read(g, self.shapes), "op"))
+        values = sum(math.prod(shape) for shape in (*self.shapes, self.node.shape))
+        return [1.0, float(macs(graph)), float(values)]
+
 
 @dataclass
 class StepTimes:
@@ -47,16 +63,19 @@ class StepTimes:
     Attributes:
         batch: Size of the batch.
         op_s: Seconds of each op, forward and backward, by `OpUse.key`.
+        sizes: Of each kind of op, the `OpUse.size` of those that were timed, with their seconds:
+            from these an op that was not timed is estimated.
         coefficients: Of the sum, the number of ops, the million weights, and 1.
     """
 
     batch: int
     op_s: dict[str, float] = field(default_factory=dict)
+    sizes: dict[str, list[list[float]]] = field(default_factory=dict)
     coefficients: list[float] = field(default_factory=lambda: [1.0, 0.0, 0.0, 0.0])
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
-        return {"batch": self.batch, "op_s": self.op_s, "coefficients": self.coefficients}
+        return asdict(self)
 
     def measure(self, graphs: Sequence[Graph]) -> int:
         """Time the ops of networks that are not known yet.
@@ -67,7 +86,36 @@ class StepTimes:
         new = {use.key: use for graph in graphs for use in uses(graph) if use.key not in self.op_s}
         for key, use in new.items():
             self.op_s[key] = op_seconds(use, self.batch)
+            self.sizes.setdefault(use.kind, []).append([*use.size(), self.op_s[key]])
         return len(new)
+
+    def seconds_of(self, use: OpUse) -> float:
+        """Return the time of an op: measured, or estimated from others of its kind."""
+        known = self.op_s.get(use.key)
+        if known is not None:
+            return known
+        if use.key not in self._estimated:
+            self._estimated[use.key] = float(np.dot(self._rates(use.kind), use.size()))
+        return self._estimated[use.key]
+
+    @cached_property
+    def _estimated(self) -> dict[str, float]:
+        return {}
+
+    def _rates(self, kind: str) -> list[float]:
+        """Return what a kind of op costs by `OpUse.size`, none negative."""
+        from scipy.optimize import nnls  # type: ignore[import-untyped]
+
+        timed = self.sizes.get(kind, [])
+        if len(timed) < FEWEST:
+            timed = [each for rows in self.sizes.values() for each in rows]
+        if not timed:
+            return [0.0, 0.0, 0.0]
+        table = np.array(timed, np.float64)
+        seconds = np.maximum(table[:, -1:], 1e-9)
+        scale = np.maximum(table[:, :-1].max(0), 1e-9)
+        found, _ = nnls(table[:, :-1] / scale / seconds, np.ones(len(table)))
+        return [float(each) for each in found / scale]
 
     def fit(self, graphs: Sequence[Graph], seconds: Sequence[float]) -> None:
         """Fit the correction to whole steps, by non-negative least squares on relative errors.
@@ -76,7 +124,7 @@ class StepTimes:
             graphs: Networks, their ops timed.
             seconds: Time of a whole step of each.
         """
-        from scipy.optimize import nnls  # type: ignore[import-untyped]
+        from scipy.optimize import nnls
 
         measured = np.array(seconds, np.float64)
         rows = np.array([self._features(graph) for graph in graphs]) / measured[:, None]
@@ -86,14 +134,13 @@ class StepTimes:
         self.coefficients = [float(each) for each in found]
 
     def predict(self, graph: Graph) -> float:
-        """Return the seconds of a step of a network; ops that are not known are timed first."""
-        self.measure([graph])
+        """Return the seconds of a step of a network; ops that were not timed are estimated."""
         return float(np.dot(self.coefficients, self._features(graph)))
 
     def _features(self, graph: Graph) -> list[float]:
-        counts = Counter(use.key for use in uses(graph))
-        total = sum(self.op_s[key] * count for key, count in counts.items())
-        return [total, float(counts.total()), params(graph) / 1e6, 1.0]
+        found = list(uses(graph))
+        total = sum(self.seconds_of(use) for use in found)
+        return [total, float(len(found)), params(graph) / 1e6, 1.0]
 
 
 def uses(graph: Graph) -> Iterator[OpUse]:
@@ -116,8 +163,7 @@ def op_seconds(use: OpUse, batch: int) -> float:
         The least CPU seconds of `RUNS` runs, divided by the threads that worked.
     """
     g = GraphBuilder((1,))
-    read = [g.carried(g.input, name=f"in{i}", size=s) for i, s in enumerate(use.shapes)]
-    graph = g.finish(g.add(use.node.op, read, "op"))
+    graph = g.finish(g.add(use.node.op, _read(g, use.shapes), "op"))
     store = WeightStore(0)
     store.trainable(graph)
     inputs = {f"in{i}": _input(use, s, batch) for i, s in enumerate(use.shapes)}
@@ -144,6 +190,11 @@ def least_seconds(run: Callable[[], object], runs: int) -> float:
         run()
         taken.append(time.process_time() - start)
     return min(taken) / torch.get_num_threads()
+
+
+def _read(g: GraphBuilder, shapes: Sequence[Shape]) -> list[Value]:
+    """Add inputs of any shapes, which `run_all` takes by their names."""
+    return [g.carried(g.input, name=f"in{i}", size=each) for i, each in enumerate(shapes)]
 
 
 def _input(use: OpUse, shape: Shape, batch: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 
 import pytest
@@ -29,10 +30,7 @@ def priced(monkeypatch):
 
     def seconds(use, batch):
         timed.append(use.key)
-        size = 1
-        for side in use.node.shape:
-            size *= side
-        return float(size * batch)
+        return float(_values(use) * batch)
 
     monkeypatch.setattr(step_time, "op_seconds", seconds)
     return timed
@@ -47,8 +45,23 @@ def test_each_distinct_op_is_timed_once(priced):
     assert len(priced) < sum(len(list(uses(graph))) for graph in graphs)
 
 
+def test_an_op_that_was_not_timed_is_estimated_from_its_kind(priced):
+    times = StepTimes(batch=1)
+    times.measure([chain(width, width) for width in (2, 4, 8, 16, 32)])
+    asked = len(priced)
+    new = chain(24, 24)
+    expected = sum(_values(use) for use in uses(new))
+    assert times.predict(new) == pytest.approx(expected, rel=0.25)
+    assert len(priced) == asked
+
+
+def _values(use):
+    return math.prod(use.node.shape)
+
+
 def test_before_a_fit_a_step_is_the_sum_over_its_ops(priced):
     times = StepTimes(batch=1)
+    times.measure([chain(4, 4, 4)])
     twice, once = times.predict(chain(4, 4, 4)), times.predict(chain(4, 4))
     assert twice - once == pytest.approx(4 * 8 * 8)
 
@@ -56,6 +69,7 @@ def test_before_a_fit_a_step_is_the_sum_over_its_ops(priced):
 def test_the_fit_finds_the_cost_of_ops_weights_and_steps(priced):
     graphs = [chain(*([width] * depth)) for width in (2, 4, 8, 16) for depth in (1, 2, 3, 4)]
     times = StepTimes(batch=1)
+    times.measure(graphs)
     plain = [times.predict(graph) for graph in graphs]
     true = [
         1.3 * sum_ + 40 * len(list(uses(graph))) for sum_, graph in zip(plain, graphs, strict=True)
@@ -69,6 +83,7 @@ def test_the_fit_finds_the_cost_of_ops_weights_and_steps(priced):
 def test_what_was_measured_goes_through_json(priced):
     times = StepTimes(batch=2)
     graph = chain(4, 8)
+    times.measure([graph])
     seconds = times.predict(graph)
     again = from_json(json.loads(json.dumps(times.to_json())))
     assert again.predict(graph) == seconds
