@@ -27,6 +27,32 @@ class PluginConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+def split_reference(text: str) -> tuple[str, dict[str, object]]:
+    """Split ``NAME`` or ``NAME:key=value,key=value`` into a name and settings; values are YAML.
+
+    Raises:
+        UserInputError: A setting has no value, or is given twice.
+    """
+    import yaml
+
+    name, _, rest = text.partition(":")
+    settings: dict[str, object] = {}
+    for part in rest.split(",") if rest else ():
+        key, equals, value = (each.strip() for each in part.partition("="))
+        if not equals or not key or not value:
+            raise UserInputError(
+                f"{text!r}: expected settings such as key=value, got {part!r}",
+                f"write {name}:key=value,key=value",
+            )
+        if key in settings:
+            raise UserInputError(f"{text!r} sets {key!r} twice", "give it once")
+        try:
+            settings[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            settings[key] = value
+    return name.strip(), settings
+
+
 class Registry(Generic[T]):
     """The plug-ins of one kind, by name.
 

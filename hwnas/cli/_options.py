@@ -24,8 +24,9 @@ DeviceOption = Annotated[
     str | None,
     typer.Option(
         "--device",
-        metavar="RUNTIME",
-        help="Runtime on this machine that the network is for; see: hwnas ls runtimes.",
+        metavar="RUNTIME[:KEY=VALUE,…]",
+        help="Runtime on this machine that the network is for, with settings, such as "
+        "onnxruntime:threads=2; see: hwnas ls devices.",
     ),
 ]
 BudgetOption = Annotated[

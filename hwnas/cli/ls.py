@@ -125,10 +125,16 @@ def _tables() -> list[Row]:
 
 
 def _devices() -> list[Row]:
-    from hwnas.study.tables import this_device
+    from hwnas.study.tables import devices
 
-    device = this_device()
-    return [{"name": device.id, "description": "this machine", **device.fingerprint.to_json()}]
+    return [
+        {
+            "name": each.name,
+            "description": each.description,
+            **({} if each.device is None else each.device.fingerprint.to_json()),
+        }
+        for each in devices()
+    ]
 
 
 def _show(session: Session, what: str, rows: list[Row]) -> None:

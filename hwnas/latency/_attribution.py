@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from hwnas.export.onnx import to_onnx
 from hwnas.graph import Graph
 from hwnas.latency._canonical import CanonicalGraph, names_of
 from hwnas.latency._context import Role
-from hwnas.latency.kernels import Kernel, kernels_of
+from hwnas.latency.kernels import Executed
 from hwnas.latency.runtimes import Runtime
 
-#: A name that the exporter gave, and one that the runtime has derived from it.
-_PLAIN_NAME = re.compile(r"^(?:n\d+(?:\.\d+)?|input|logits)$")
+#: A name that the exporter gave, or that the runtime has derived from it.
 _NAME = re.compile(r"^(n\d+)(?:\.\d+)?(?:_\w+)?$")
 
 
@@ -29,49 +27,38 @@ def observe(
     Raises:
         DeviceError: The runtime refuses the graph.
     """
-    optimised = runtime.optimise(to_onnx(graph))
-    types = runtime.tensor_types(optimised)
     names = {**names_of(shape.place), "input": 0}
     names["logits"] = shape.place[graph.inference().expanded().outputs[0]]
     owned: list[list[str]] = [[] for _ in shape.nodes]
     is_plain: list[bool | None] = [None] * len(shape.nodes)
     is_plain[0] = True
     reads_plain = {0: True}
-    kernels = [(_owner(node, names), node, k) for node, k in kernels_of(optimised, types)]
-    own_name = {named for named, _, k in kernels if not _is_reorder(k)}
-    for named, node, kernel in kernels:
-        if _is_reorder(kernel):
-            owned[named].append(kernel.signature)
+    kernels = [(_owner(each, names), each) for each in runtime.kernels(to_onnx(graph))]
+    own_name = {named for named, each in kernels if not each.is_reorder}
+    for named, each in kernels:
+        if each.is_reorder:
+            owned[named].append(each.kernel.signature)
             continue
-        start = _anchor(shape, named, kernel.op_type, own_name)
-        owned[start].append(kernel.signature)
-        is_plain[named] = bool(_PLAIN_NAME.match(node.output[0]))
-        reads_plain.setdefault(start, bool(_PLAIN_NAME.match(node.input[0])))
+        start = _anchor(shape, named, each.kernel.op_type, own_name)
+        owned[start].append(each.kernel.signature)
+        is_plain[named] = each.writes_plain
+        reads_plain.setdefault(start, each.reads_plain)
     return owned, _roles(shape, _complete(shape, is_plain), reads_plain)
 
 
-def _owner(node: Any, names: dict[str, int]) -> int:
+def _owner(executed: Executed, names: Mapping[str, int]) -> int:
     """Return the canonical node that a kernel belongs to, by the names that the runtime keeps.
 
     A kernel that the runtime has named in an unknown way belongs to the input: its context then
     differs between networks, and the neighbourhood grows until it is the whole graph.
     """
-    candidates = [node.name]
-    if node.op_type == "ReorderInput":
-        candidates = [node.input[0]]
-    elif node.op_type == "ReorderOutput":
-        candidates = [node.output[0]]
-    for name in [*candidates, *node.output, *node.input]:
+    for name in executed.names:
         match = _NAME.match(name)
         if match and match[1] in names:
             return names[match[1]]
         if name in names:
             return names[name]
     return 0
-
-
-def _is_reorder(kernel: Kernel) -> bool:
-    return kernel.op_type in {"ReorderInput", "ReorderOutput"}
 
 
 def _anchor(shape: CanonicalGraph, named: int, op_type: str, own_name: set[int]) -> int:

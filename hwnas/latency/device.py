@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hwnas.errors import DeviceError, TableMismatch
+from pydantic import ValidationError
+
+from hwnas.errors import DeviceError, TableMismatch, UserInputError
 from hwnas.latency.runtimes import RUNTIMES, Runtime
+from hwnas.registry import split_reference
 
 #: Instruction sets that decide which kernels a runtime uses; others do not change its speed.
 ISA_FLAGS = (
@@ -96,12 +99,17 @@ class Device:
             **settings: Settings of the runtime's `Config`, such as `threads`.
 
         Raises:
-            UserInputError: No runtime has that name.
+            UserInputError: No runtime has that name, or the machine has fewer threads.
             DeviceError: The runtime is not installed.
         """
         plugin = RUNTIMES.get(runtime)
         engine = plugin(plugin.Config(**settings))
         physical, logical = _cores()
+        if engine.config.threads > logical:
+            raise UserInputError(
+                f"{engine.config.threads} threads on a machine with {logical} hardware threads",
+                f"use at most {logical}",
+            )
         fingerprint = Fingerprint(
             cpu=_cpu_model(),
             isa=_isa(),
@@ -114,9 +122,32 @@ class Device:
             runtime_version=engine.version(),
             provider=engine.provider,
             threads=engine.config.threads,
-            precision="fp32",
+            precision=engine.precision,
         )
         return cls(fingerprint, engine)
+
+    @classmethod
+    def named(cls, text: str) -> Device:
+        """Return this machine with a runtime as the command line names it.
+
+        Args:
+            text: ``RUNTIME`` or ``RUNTIME:key=value,…``, such as ``onnxruntime:threads=2``.
+
+        Raises:
+            UserInputError: No runtime has that name, or a setting is wrong; the message says which.
+            DeviceError: The runtime is not installed, or lacks the provider.
+        """
+        name, settings = split_reference(text)
+        known = RUNTIMES.get(name).Config.model_fields
+        try:
+            return cls.here(name, **settings)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"]))
+            raise UserInputError(
+                f"device {text!r}: {key}: {first['msg']}",
+                f"settings of {name}: {', '.join(known)}",
+            ) from error
 
     @property
     def id(self) -> str:

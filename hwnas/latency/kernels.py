@@ -40,6 +40,9 @@ _DTYPE_NAMES = {
     12: "u32", 13: "u64", 16: "bf16",
 }  # fmt: skip
 _ITEM_BYTES = {2: 1, 3: 1, 5: 2, 7: 8, 9: 1, 10: 2, 11: 8, 13: 8, 16: 2}
+#: Element types of constants that are part of a signature by value: shapes, axes, conditions.
+_VALUED = {5, 6, 7, 9, 12, 13}
+_QUANTISED = re.compile(r"QLinear|QGemm|QAttention|.*(QuantizeLinear|Integer)")
 _DTYPE_NUMBERS = {name: number for number, name in _DTYPE_NAMES.items()}
 _SIGNATURE = re.compile(
     r"^(?P<domain>[^:]*)::(?P<op>\w+)-(?P<version>\d+)(?P<attributes>\{.*\})"
@@ -195,13 +198,40 @@ class Kernel:
         return helper.make_model(graph, opset_imports=imports, ir_version=9)
 
 
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A kernel as a part of a network.
+
+    Attributes:
+        kernel: The kernel.
+        names: Names that nodes or tensors of the network had before it was optimised, the best
+            first: they tell which node the kernel computes.
+        reads_plain: Whether it reads the ordinary memory layout.
+        writes_plain: Whether it writes it.
+    """
+
+    kernel: Kernel
+    names: tuple[str, ...]
+    reads_plain: bool = True
+    writes_plain: bool = True
+
+    @property
+    def is_reorder(self) -> bool:
+        """Whether it only changes the memory layout."""
+        return self.kernel.op_type in {"Reorder", "ReorderInput", "ReorderOutput"}
+
+
 def family_of(kernel: Kernel) -> str:
     """Return the class of kernels that share a correction factor.
 
     Convolutions are told apart by how ONNX Runtime computes them: pointwise, depthwise, direct.
     """
     op = kernel.op_type
-    if op in {"Conv", "FusedConv"} and len(kernel.inputs) > 1 and kernel.inputs[1] is not None:
+    if (
+        op in {"Conv", "FusedConv", "QLinearConv", "Convolution"}
+        and len(kernel.inputs) > 1
+        and kernel.inputs[1] is not None
+    ):
         attributes = dict(kernel.attributes)
         if attributes.get("group", 1) > 1:
             return "conv_depthwise"
@@ -224,8 +254,7 @@ def fused_kernels(model: ModelProto, runtime: Runtime) -> list[Kernel]:
     Raises:
         DeviceError: The runtime refuses the model.
     """
-    optimised = runtime.optimise(model)
-    return [kernel for _, kernel in kernels_of(optimised, runtime.tensor_types(optimised))]
+    return [each.kernel for each in runtime.kernels(model)]
 
 
 def kernels_of(
@@ -246,8 +275,12 @@ def kernels_of(
                 domain=node.domain,
                 op_type=node.op_type,
                 version=_since(node, versions),
-                attributes=_attributes(node),
-                inputs=tuple(_operand(name, weights, types) for name in node.input),
+                attributes=attributes_of(node),
+                inputs=tuple(
+                    # The integers of a quantised operator are weights and zero points.
+                    _operand(name, weights, types, by_value=not _QUANTISED.match(node.op_type))
+                    for name in node.input
+                ),
                 outputs=tuple(types[name] if name else None for name in node.output),
             ),
         )
@@ -263,7 +296,8 @@ def _since(node: NodeProto, versions: Mapping[str, int]) -> int:
     return version
 
 
-def _attributes(node: NodeProto) -> tuple[tuple[str, Any], ...]:
+def attributes_of(node: NodeProto) -> tuple[tuple[str, Any], ...]:
+    """Return a node's attributes as plain values, sorted by name; large ones as their hash."""
     from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
     result: list[tuple[str, Any]] = []
@@ -299,7 +333,11 @@ def _attribute_value(value: Any) -> Any:
 
 
 def _operand(
-    name: str, weights: Mapping[str, TensorProto], types: Mapping[str, TensorType]
+    name: str,
+    weights: Mapping[str, TensorProto],
+    types: Mapping[str, TensorType],
+    *,
+    by_value: bool = True,
 ) -> Operand | None:
     from onnx import numpy_helper
 
@@ -310,7 +348,7 @@ def _operand(
     tensor = weights[name]
     kind = TensorType(tensor.data_type, tuple(tensor.dims))
     size = int(np.prod(tensor.dims)) if tensor.dims else 1
-    if _DTYPE_NAMES.get(tensor.data_type, "").startswith(("i", "u", "bool")) and size <= MAX_VALUES:
+    if tensor.data_type in _VALUED and size <= MAX_VALUES and by_value:
         values = tuple(int(each) for each in numpy_helper.to_array(tensor).ravel())
         return Operand(kind, is_weight=True, values=values)
     return Operand(kind, is_weight=True)

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from hwnas import _core
 from hwnas.errors import UserInputError
+from hwnas.export.onnx import to_onnx
 from hwnas.graph import Graph
 from hwnas.latency import calibration
 from hwnas.latency.calibration import Calibration, NetworkSample, streamed_mib
 from hwnas.latency.decompose import Decomposer, Decomposition
 from hwnas.latency.device import Device
 from hwnas.latency.kernels import Kernel
-from hwnas.latency.profiler import decomposer_state, measure_kernels
+from hwnas.latency.profiler import Network, decomposer_state, measure_kernels
 from hwnas.latency.table import LatencyTable, NetworkEntry, short_id
 from hwnas.latency.timing import Protocol, Stopwatch
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Integers: TypeAlias = "np.ndarray[Any, np.dtype[np.int32]]"
 Offsets: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
@@ -33,7 +38,7 @@ class Prediction:
     """A predicted latency.
 
     Attributes:
-        ms: Milliseconds of thread CPU time, which is the wall time on an idle device.
+        ms: Milliseconds on an idle device: what `Measurement.ms` is.
         low_ms: Lower end of the interval.
         high_ms: Upper end; infinite where too few networks were measured to say.
         coverage: Share of new networks that the interval is made to contain.
@@ -122,7 +127,7 @@ class LatencyPredictor:
             return []
         parts = [self.decomposer.decompose(graph) for graph in graphs]
         numbers, offsets = self._flatten(parts)
-        self._require_times(numbers)
+        self._require_times(numbers, graphs, parts)
         correction = self.calibration
         streamed = streamed_mib(
             _core.sum_latencies(self._weight_mib, numbers, offsets), correction.cache_mib
@@ -134,11 +139,14 @@ class LatencyPredictor:
             for ms, part in zip(sums, parts, strict=True)
         ]
 
-    def predict_kernels(self, kernels: Sequence[Kernel]) -> Prediction:
+    def predict_kernels(
+        self, kernels: Sequence[Kernel], model: ModelProto | None = None
+    ) -> Prediction:
         """Predict the latency of any network from the kernels that it runs.
 
         Args:
             kernels: What `hwnas.latency.kernels.fused_kernels` returns for an ONNX file.
+            model: The file: a runtime may need it to time kernels that are missing.
 
         Raises:
             UserInputError: A kernel is not in the table and may not be measured; it is named.
@@ -146,7 +154,8 @@ class LatencyPredictor:
         """
         unknown = sorted({k.signature for k in kernels if k.signature not in self.table.entries})
         if unknown:
-            self._measure(unknown)
+            networks = {} if model is None else {"model": Network(unknown, lambda: model)}
+            self._measure(unknown, networks)
         own_ms = {each.signature: self.table.ms_of(each.signature) for each in kernels}
         counts = Counter(each.signature for each in kernels)
         sample = _sample_of(counts, {each.signature: each for each in kernels}, own_ms)
@@ -162,7 +171,7 @@ class LatencyPredictor:
         """
         part = self.decomposer.decompose(graph)
         numbers, _ = self._flatten([part])
-        self._require_times(numbers)
+        self._require_times(numbers, [graph], [part])
         weight_mib = self._weight_mib[numbers]
         total = np.array([weight_mib.sum()])
         streamed = float(streamed_mib(total, self.calibration.cache_mib)[0])
@@ -204,13 +213,22 @@ class LatencyPredictor:
         )
         return numbers, offsets
 
-    def _require_times(self, needed: Integers) -> None:
+    def _require_times(
+        self, needed: Integers, graphs: Sequence[Graph], parts: Sequence[Decomposition]
+    ) -> None:
         """Bring the arrays up to date and see that all needed kernels are measured."""
         if len(self._own) < len(self.decomposer.signatures):
             self._refresh()
         unknown = sorted({int(each) for each in needed[np.isnan(self._own[needed])]})
         if unknown:
-            self._measure([self.decomposer.signatures[each] for each in unknown])
+            signatures = self.decomposer.signatures
+            missing = set(unknown)
+            networks = {
+                str(index): Network([signatures[each] for each in found], partial(to_onnx, graph))
+                for index, (graph, part) in enumerate(zip(graphs, parts, strict=True))
+                if (found := missing.intersection(part.kernels))
+            }
+            self._measure([signatures[each] for each in unknown], networks)
             self._refresh()
 
     def _refresh(self) -> None:
@@ -227,7 +245,7 @@ class LatencyPredictor:
         )
         self._weight_mib = np.array([each.weight_bytes / 2**20 for each in kernels], np.float64)
 
-    def _measure(self, signatures: Sequence[str]) -> None:
+    def _measure(self, signatures: Sequence[str], networks: Mapping[str, Network]) -> None:
         if self._on_miss == "error" or self.device is None:
             more = f" and {len(signatures) - 3} more" if len(signatures) > 3 else ""
             raise UserInputError(
@@ -236,7 +254,8 @@ class LatencyPredictor:
                 "measure them with: hwnas profile",
             )
         overhead_ms = self.table.overhead_ms
-        measure_kernels(signatures, self.table, Stopwatch(self.device.runtime, self._protocol))
+        stopwatch = Stopwatch(self.device.runtime, self._protocol)
+        measure_kernels(signatures, self.table, stopwatch, networks=networks)
         # The calibration was fitted with the old one; a search that is resumed must refit the same.
         self.table.overhead_ms = overhead_ms or self.table.overhead_ms
         self.save()

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hwnas
 from hwnas.errors import DeviceError
 from hwnas.export.onnx import to_onnx
 from hwnas.latency.decompose import Decomposer, DecomposerState
 from hwnas.latency.device import Device, host_state
+from hwnas.latency.inside import cover, measure_inside
 from hwnas.latency.kernels import Kernel
 from hwnas.latency.table import Entry, LatencyTable, NetworkEntry, short_id
 from hwnas.latency.timing import Measurement, Protocol, Run, Stopwatch, nothing
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 _NOTHING = "nothing"
+
+
+class Network(NamedTuple):
+    """A network in which kernels can be timed.
+
+    Attributes:
+        kernels: Signatures of its kernels.
+        model: Makes it.
+    """
+
+    kernels: Collection[str]
+    model: Callable[[], ModelProto]
 
 
 def profile(
@@ -84,6 +97,7 @@ def profile(
     measured = measure_kernels(
         [each for each in wanted if each not in table.entries],
         table, stopwatch, partial(report, "timing"),
+        {name: Network(each, partial(to_onnx, sampled[name])) for name, each in kernels.items()},
     )  # fmt: skip
     chosen = list(sampled)[:calibration_networks]
     models = {each: device.runtime.optimise(to_onnx(sampled[each])) for each in chosen}
@@ -126,28 +140,68 @@ def measure_kernels(
     table: LatencyTable,
     stopwatch: Stopwatch,
     progress: Callable[[int, int], None] | None = None,
+    networks: Mapping[str, Network] | None = None,
 ) -> Mapping[str, Measurement]:
     """Measure kernels by their signatures and enter them in a table.
 
     The cost of an empty call is measured along, and kept if it is the least so far.
 
+    Args:
+        signatures: The kernels.
+        table: The table.
+        stopwatch: How to time, and on which runtime.
+        progress: Told how many visits are done and how many are planned.
+        networks: Networks that run the kernels, for a runtime that times them inside networks.
+
     Raises:
-        DeviceError: A kernel cannot be measured on its own; the message names it.
+        DeviceError: A kernel cannot be measured; the message names it.
     """
     if not signatures:
         return {}
     runtime = stopwatch.runtime
+    if runtime.is_timed_inside:
+        return _measure_inside(signatures, table, stopwatch, progress, networks or {})
     prepare: dict[str, Callable[[], Run]] = {
         each: partial(_prepare_kernel, stopwatch, each) for each in signatures
     }
-    model = nothing().to_model()
     measured = stopwatch.measure_all(
-        {_NOTHING: lambda: runtime.prepare(model, optimise=False), **prepare}, progress
+        {_NOTHING: lambda: runtime.prepare_kernel(nothing()), **prepare}, progress
     )
     overhead = measured.pop(_NOTHING).ms
     table.overhead_ms = round(min(overhead, table.overhead_ms or overhead), 6)
     table.entries.update({each: Entry.of(result) for each, result in measured.items()})
     return measured
+
+
+def _measure_inside(
+    signatures: Sequence[str],
+    table: LatencyTable,
+    stopwatch: Stopwatch,
+    progress: Callable[[int, int], None] | None,
+    networks: Mapping[str, Network],
+) -> Mapping[str, Measurement]:
+    chosen = cover(signatures, {name: each.kernels for name, each in networks.items()})
+    empty = stopwatch.measure(stopwatch.runtime.prepare_kernel(nothing())).ms
+    table.overhead_ms = round(min(empty, table.overhead_ms or empty), 6)
+    measured = measure_inside({name: networks[name].model for name in chosen}, stopwatch, progress)
+    unknown = sorted(set(signatures) - measured.keys())
+    if unknown:
+        raise DeviceError(
+            f"{len(unknown)} kernel(s) can only be timed inside a network, and none is given that "
+            f"runs them: {unknown[0]}",
+            "measure a network that has them with: hwnas bench",
+        )
+    # What is measured inside a network has no call of the runtime in it; entries have one.
+    entries = {
+        each: replace(
+            measured[each],
+            ms=measured[each].ms + table.overhead_ms,
+            wall_ms=measured[each].wall_ms + table.overhead_ms,
+        )
+        for each in signatures
+    }
+    table.entries.update({each: Entry.of(result) for each, result in entries.items()})
+    return entries
 
 
 def measure_models(
@@ -201,7 +255,7 @@ def space_name(space: SearchSpace) -> str:
 
 def _prepare_kernel(stopwatch: Stopwatch, signature: str) -> Run:
     try:
-        return stopwatch.runtime.prepare(Kernel.parse(signature).to_model(), optimise=False)
+        return stopwatch.runtime.prepare_kernel(Kernel.parse(signature))
     except DeviceError as error:
         raise DeviceError(f"kernel {signature}: {error.message}", error.hint) from error
 

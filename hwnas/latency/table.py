@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,6 +26,11 @@ from hwnas.latency.timing import Measurement
 
 SCHEMA_VERSION = 1
 UNITS = {"ms": "thread CPU time of one run, milliseconds", "wall_ms": "milliseconds"}
+#: … of a device with several threads: the CPU time of one of them is not the measure.
+UNITS_THREADS = {
+    "ms": "wall time of one run while all its cores were calm, milliseconds",
+    "wall_ms": "milliseconds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class NetworkEntry:
     Attributes:
         space: Name of the space it was sampled from; empty for others.
         id: Identifies the network within its space.
-        ms: Least clean thread CPU time of one inference.
+        ms: Least clean time of one inference, as in `Measurement`.
         wall_ms: Least wall time.
         spread: As in `Measurement`.
         accepted: Clean samples.
@@ -123,7 +129,7 @@ class LatencyTable:
                 {
                     "schema_version": SCHEMA_VERSION,
                     "device": self.fingerprint.to_json(),
-                    "units": UNITS,
+                    "units": UNITS if self.fingerprint.threads == 1 else UNITS_THREADS,
                     "overhead_ms": self.overhead_ms,
                     "provenance": self.provenance,
                     "networks": [asdict(each) for each in sorted(self.networks, key=_order)],
@@ -176,8 +182,12 @@ def short_id(signature: str) -> str:
 
 
 def default_path(device: Device, folder: str | Path) -> Path:
-    """Return ``FOLDER/<device>/<runtime>.json``."""
-    return Path(folder) / device.id / f"{device.fingerprint.runtime}.json"
+    """Return ``FOLDER/<device>/<runtime>.json``; a provider that is not the default is named."""
+    name = device.fingerprint.runtime
+    if device.fingerprint.provider != device.runtime.default_provider:
+        provider = device.fingerprint.provider.removesuffix("ExecutionProvider")
+        name += f"-{re.sub(r'[^a-z0-9]+', '-', provider.lower())}"
+    return Path(folder) / device.id / f"{name}.json"
 
 
 def user_folder() -> Path:

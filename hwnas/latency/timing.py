@@ -1,8 +1,8 @@
 """Measuring on a machine that is shared: the one protocol that everything here is timed with.
 
 Wall time on a shared machine says little, and no statistic of one burst repeats. What repeats is
-thread CPU time, kept only where a small *anchor* kernel ran at its clean speed just before and just
-after, with bursts spread over time and the minimum taken: the noise is one-sided. The
+thread CPU time (wall time with several threads: the time of one does not show their work), kept
+only where a small *anchor* kernel ran at its clean speed just before and just after, with bursts spread over time and the minimum taken: the noise is one-sided. The
 statistics are in C++ (`csrc/cpu/timing_stats.cpp`).
 """
 
@@ -69,8 +69,9 @@ class Measurement:
     """What was measured of one run.
 
     Attributes:
-        ms: Least clean thread CPU time of one run: what predictions are about. On an idle device
-            and with one thread it is the wall time.
+        ms: Least clean time of one run: what predictions are about. With one thread it is the
+            thread's CPU time, which is the wall time on an idle device; with several it is the
+            wall time while the anchor, which then runs on as many cores, was clean.
         wall_ms: Least wall time of one run.
         median_ms: Median of the clean CPU times.
         spread: (80 % − 20 % quantile) / minimum of the clean CPU times.
@@ -122,7 +123,10 @@ class Stopwatch:
     def __init__(self, runtime: Runtime, protocol: Protocol | None = None) -> None:
         self.runtime = runtime
         self.protocol = protocol or Protocol()
-        self._anchor = runtime.prepare(_anchor_kernel().to_model(), optimise=False)
+        self._clock = time.thread_time_ns if runtime.config.threads == 1 else time.perf_counter_ns
+        self._anchor = runtime.prepare(
+            _anchor_kernel(runtime.config.threads).to_model(), optimise=False
+        )
         self._anchors: list[float] = []
         self._clean_ns, self._stale_at = math.inf, 0
         self._watch = Watch()
@@ -147,7 +151,7 @@ class Stopwatch:
         """
         samples = {name: _Samples() for name in prepare}
         planned, done = self.protocol.rounds * len(prepare), 0
-        with _undisturbed(), _on_one_core(self.runtime.config.threads):
+        with undisturbed(), _on_one_core(self.runtime.config.threads):
             for number in range(self.protocol.rounds):
                 for name in _alternating(prepare, number):
                     self._visit(prepare[name](), samples[name])
@@ -167,6 +171,13 @@ class Stopwatch:
     def measure(self, run: Run) -> Measurement:
         """Time one run."""
         return self.measure_all({"run": lambda: run})["run"]
+
+    def calmly(self, work: Callable[[], object]) -> bool:
+        """Wait for a calm moment and do something; return whether it stayed calm."""
+        before = self._wait_for_calm()
+        work()
+        self._anchor()  # brings back what the work has evicted from the caches
+        return max(before, self._time_anchor()) <= self._limit_ns
 
     @property
     def anchor_clean_ns(self) -> float:
@@ -203,10 +214,10 @@ class Stopwatch:
             before = self._wait_for_calm()
             run()  # what ran meanwhile has taken the caches
             wall = time.perf_counter_ns()
-            cpu = time.thread_time_ns()
+            cpu = self._clock()
             for _ in range(repeats):
                 run()
-            cpu = time.thread_time_ns() - cpu
+            cpu = self._clock() - cpu
             wall = time.perf_counter_ns() - wall
             self._anchor()  # brings back what a large run has evicted from the caches
             after = self._time_anchor()
@@ -229,9 +240,9 @@ class Stopwatch:
         return self.anchor_clean_ns * (1 + self.protocol.anchor_tolerance)
 
     def _time_anchor(self) -> float:
-        started = time.thread_time_ns()
+        started = self._clock()
         self._anchor()
-        taken = float(time.thread_time_ns() - started)
+        taken = float(self._clock() - started)
         self._anchors.append(taken)
         return taken
 
@@ -279,7 +290,7 @@ def _alternating(names: Iterable[str], number: int) -> list[str]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Keep Python's garbage collector from running inside a sample."""
     was_enabled = gc.isenabled()
     gc.collect()
@@ -317,9 +328,12 @@ def _convolution(channels: int, size: int) -> Kernel:
     )  # fmt: skip
 
 
-def _anchor_kernel() -> Kernel:
-    """Return the anchor: compute in the vector units, memory in the second-level cache."""
-    return _convolution(channels=32, size=16)
+def _anchor_kernel(threads: int) -> Kernel:
+    """Return the anchor: compute in the vector units, memory in the second-level cache.
+
+    For several threads it has work for each of them.
+    """
+    return _convolution(channels=32, size=16 if threads == 1 else 32)
 
 
 def nothing() -> Kernel:

@@ -130,7 +130,7 @@ def bench(
 
     Args:
         models: ONNX files.
-        runtime: Name of the runtime; ONNX Runtime by default.
+        runtime: The device, as in `Device.named`; ONNX Runtime by default.
         rounds: Visits to each model.
         table: A latency table's file; ``auto`` looks for one beside the model and for this device.
         progress: Told how far the measuring is.
@@ -143,7 +143,7 @@ def bench(
     from hwnas.latency.profiler import measure_models
     from hwnas.latency.timing import Protocol, Stopwatch
 
-    device = Device.here(runtime or "onnxruntime")
+    device = Device.named(runtime or "onnxruntime")
     progress = progress or Silent()
     loaded = {str(path): read_model(path) for path in models}
     optimised = {name: device.runtime.optimise(each) for name, each in loaded.items()}
@@ -178,7 +178,7 @@ def predict(
 
     Args:
         models: ONNX files.
-        runtime: Name of the runtime; ONNX Runtime by default.
+        runtime: The device, as in `Device.named`; ONNX Runtime by default.
         table: A latency table's file; ``auto`` looks for one beside the model and for this device.
 
     Raises:
@@ -186,7 +186,7 @@ def predict(
         TableMismatch: The table is of another device.
         DeviceError: The runtime refuses a model.
     """
-    device = Device.here(runtime or "onnxruntime")
+    device = Device.named(runtime or "onnxruntime")
     return [
         predict_model(str(path), read_model(path), device, table_for(path, device, table))
         for path in models

@@ -154,6 +154,11 @@ def _runtimes() -> Iterator[Finding]:
 
     providers = ", ".join(onnxruntime.get_available_providers())
     yield Finding("providers", "ok", f"ONNX Runtime {onnxruntime.__version__}: {providers}")
+    from hwnas.study.tables import devices
+
+    for each in devices():
+        level: Level = "info" if each.device else "missing"
+        yield Finding(f"--device {each.name}", level, each.description)
 
 
 def _table() -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from hwnas.errors import UserInputError
-from hwnas.registry import PluginConfig, Registry
+from hwnas.registry import PluginConfig, Registry, split_reference
 from hwnas.study.catalogue import registry
 
 
@@ -60,9 +60,10 @@ class OfRegistry:
 
     def settings_of(self, name: object) -> type[BaseModel] | None:
         """Return the settings class of the plug-in called `name`, or None if there is none."""
+        name = str(name).partition(":")[0]  # settings may follow: `split_reference`
         if name not in self.registry.names():
             return None
-        config: type[BaseModel] = self.registry.get(str(name)).Config
+        config: type[BaseModel] = self.registry.get(name).Config
         return config
 
     def validate(self, value: object) -> Plugin:
@@ -74,7 +75,11 @@ class OfRegistry:
         if isinstance(value, Plugin):
             value = value.model_dump()
         if isinstance(value, str):
-            value = {"name": value}
+            try:
+                plugin, given = split_reference(value)
+            except UserInputError as error:
+                raise _error((), f"{error.message} ({error.hint})") from error
+            value = {"name": plugin, **given}
         kind = self.registry.kind
         if not isinstance(value, Mapping):
             raise _error((), f"expected a {kind}'s name, or a mapping with its name and settings")

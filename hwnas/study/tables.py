@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.engine.progress import Progress
-from hwnas.errors import HwnasError
+from hwnas.errors import DeviceError, HwnasError, UserInputError
 from hwnas.latency.device import Device
+from hwnas.latency.runtimes import RUNTIMES
 from hwnas.latency.table import (
     LatencyTable,
     default_path,
@@ -36,6 +37,21 @@ class TableRow:
     name: str
     description: str
     path: Path
+
+
+@dataclass(frozen=True)
+class DeviceRow:
+    """A device that can be named with ``--device``.
+
+    Attributes:
+        name: How it is named.
+        description: Its id and its table, or why it is not here.
+        device: The device; None where its runtime is missing.
+    """
+
+    name: str
+    description: str
+    device: Device | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,31 @@ class Profiled:
 def this_device(runtime: str = "onnxruntime") -> Device:
     """Return this machine with a runtime in its default settings."""
     return Device.here(runtime)
+
+
+def devices() -> list[DeviceRow]:
+    """Return what ``--device`` can name here: each runtime, with one thread and with two."""
+    rows = []
+    for runtime, _ in RUNTIMES.items():
+        for threads in (1, 2):
+            name = runtime if threads == 1 else f"{runtime}:threads={threads}"
+            try:
+                device = Device.here(runtime, threads=threads)
+            except DeviceError as error:
+                rows.append(DeviceRow(name, f"not here: {error.message} ({error.hint})", None))
+                break
+            except UserInputError:  # the machine has fewer threads
+                break
+            rows.append(DeviceRow(name, f"{device.id} · {_table_of(device)}", device))
+    return rows
+
+
+def _table_of(device: Device) -> str:
+    try:
+        table = find_table(device)
+    except HwnasError as error:
+        return error.message
+    return "no table yet" if table is None else describe(table)
 
 
 def packaged_tables() -> list[TableRow]:

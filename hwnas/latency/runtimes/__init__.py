@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from pydantic import Field
 
+from hwnas.errors import DeviceError
 from hwnas.registry import PluginConfig, Registry
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    from hwnas.latency.kernels import Executed, Kernel
 
 
 class TensorType(NamedTuple):
@@ -27,6 +30,20 @@ class RuntimeConfig(PluginConfig):
     threads: int = Field(1, ge=1, description="threads that one inference uses")
 
 
+class Inside(NamedTuple):
+    """A network that tells how long each of its kernels takes while it runs.
+
+    Attributes:
+        signatures: Its kernels, as `Runtime.kernels` would return them.
+        run: Runs the network once.
+        read: Returns the mean milliseconds of each kernel over the runs since it was last called.
+    """
+
+    signatures: Sequence[str]
+    run: Callable[[], object]
+    read: Callable[[], Sequence[float]]
+
+
 class Runtime(ABC):
     """A runtime: it says what it makes of a network, and runs it.
 
@@ -35,6 +52,11 @@ class Runtime(ABC):
     """
 
     Config: ClassVar[type[RuntimeConfig]] = RuntimeConfig
+    #: Data type of weights and activations.
+    precision: ClassVar[str] = "fp32"
+    #: Whether kernels are timed inside whole networks (`inside`) or each on its own
+    #: (`prepare_kernel`).
+    is_timed_inside: ClassVar[bool] = False
 
     def __init__(self, config: RuntimeConfig) -> None:
         self.config = config
@@ -44,25 +66,23 @@ class Runtime(ABC):
     def provider(self) -> str:
         """Name of the back end that runs the kernels."""
 
+    @property
+    def default_provider(self) -> str:
+        """The back end that is used where none is named."""
+        field = self.Config.model_fields.get("provider")
+        return self.provider if field is None else str(field.default)
+
     @abstractmethod
     def version(self) -> str:
         """Return the runtime's version.
 
         Raises:
-            DeviceError: The runtime is not installed.
+            DeviceError: The runtime is not installed, or lacks the provider.
         """
 
     @abstractmethod
-    def optimise(self, model: ModelProto) -> ModelProto:
-        """Return the graph that the runtime would really execute, after all its fusions.
-
-        Raises:
-            DeviceError: The runtime refuses the model.
-        """
-
-    @abstractmethod
-    def tensor_types(self, model: ModelProto) -> Mapping[str, TensorType]:
-        """Return type and shape of every activation of an optimised model.
+    def kernels(self, model: ModelProto) -> list[Executed]:
+        """Return the kernels that the runtime would really execute, after all its fusions.
 
         Raises:
             DeviceError: The runtime refuses the model.
@@ -74,11 +94,35 @@ class Runtime(ABC):
 
         Args:
             model: The model.
-            optimise: Whether to optimise it; a model of a single kernel is run as it is.
+            optimise: Whether to optimise it; a model that `optimise` has returned is run as it is.
 
         Raises:
             DeviceError: The runtime refuses the model, or its outputs are not finite.
         """
+
+    def optimise(self, model: ModelProto) -> ModelProto:
+        """Return what `prepare` is given to run `model` many times: here the model itself.
+
+        Raises:
+            DeviceError: The runtime refuses the model.
+        """
+        return model
+
+    def prepare_kernel(self, kernel: Kernel) -> Callable[[], object]:
+        """Return a function that runs one kernel on its own.
+
+        Raises:
+            DeviceError: The kernel cannot be rebuilt, or the runtime refuses it.
+        """
+        return self.prepare(kernel.to_model(), optimise=False)
+
+    def inside(self, model: ModelProto) -> Inside:
+        """Return a network whose kernels can be timed while it runs.
+
+        Raises:
+            DeviceError: The runtime cannot do that, or refuses the model.
+        """
+        raise DeviceError(f"{type(self).__name__} does not tell the times of its kernels")
 
 
 RUNTIMES: Registry[Runtime] = Registry("runtime", "hwnas.latency.runtimes")

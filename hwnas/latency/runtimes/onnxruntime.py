@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,8 +16,12 @@ from hwnas.latency.runtimes import RUNTIMES, Runtime, RuntimeConfig, TensorType
 
 if TYPE_CHECKING:
     import onnxruntime
-    from onnx import ModelProto
+    from onnx import ModelProto, NodeProto
 
+    from hwnas.latency.kernels import Executed
+
+#: A name that the exporter gave. The runtime gives others to tensors in its own layout.
+_PLAIN_NAME = re.compile(r"^(?:n\d+(?:\.\d+)?|input|logits)$")
 #: Scale of random input: large enough for no denormals, small enough for no infinities.
 INPUT_SCALE = 0.5
 
@@ -39,7 +44,7 @@ class OnnxRuntime(Runtime):
 
     def version(self) -> str:
         """Return ONNX Runtime's version, after checking that the provider exists here."""
-        runtime = _module()
+        runtime = module()
         available = runtime.get_available_providers()
         if self.provider not in available:
             raise DeviceError(
@@ -60,6 +65,21 @@ class OnnxRuntime(Runtime):
             self._session(model, options)
             return onnx.load(str(path))
 
+    def kernels(self, model: ModelProto) -> list[Executed]:
+        """Return the nodes of the optimised graph, in its order."""
+        from hwnas.latency.kernels import Executed, kernels_of
+
+        optimised = self.optimise(model)
+        return [
+            Executed(
+                kernel,
+                _names(node),
+                reads_plain=bool(_PLAIN_NAME.match(node.input[0])) if node.input else True,
+                writes_plain=bool(_PLAIN_NAME.match(node.output[0])),
+            )
+            for node, kernel in kernels_of(optimised, self.tensor_types(optimised))
+        ]
+
     def tensor_types(self, model: ModelProto) -> Mapping[str, TensorType]:
         """Run the model once with every tensor as an output.
 
@@ -77,7 +97,7 @@ class OnnxRuntime(Runtime):
         options = self._options(optimise=False)
         options.add_session_config_entry("session.disable_prepacking", "1")
         session = self._session(exposed, options)
-        feeds = _random_inputs(session)
+        feeds = random_inputs(session)
         fetched = [each.name for each in session.get_outputs()]
         try:
             values = session.run(fetched, feeds)
@@ -90,9 +110,9 @@ class OnnxRuntime(Runtime):
 
     def prepare(self, model: ModelProto, *, optimise: bool) -> Callable[[], object]:
         """Create a session, bind its inputs and outputs, and check that the answer is finite."""
-        runtime = _module()
+        runtime = module()
         session = self._session(model, self._options(optimise=optimise))
-        feeds = _random_inputs(session)
+        feeds = random_inputs(session)
         try:
             outputs = session.run(None, feeds)
         except Exception as error:
@@ -113,7 +133,7 @@ class OnnxRuntime(Runtime):
         return run
 
     def _options(self, *, optimise: bool) -> onnxruntime.SessionOptions:
-        runtime = _module()
+        runtime = module()
         options = runtime.SessionOptions()
         level = runtime.GraphOptimizationLevel
         options.graph_optimization_level = (
@@ -124,7 +144,10 @@ class OnnxRuntime(Runtime):
         options.log_severity_level = 3
         # Only the first session of a process decides about denormals: every session asks.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # With one thread there is nobody to wait for; with more, to be woken takes longer than most
+        # kernels do.
+        spins = "0" if self.config.threads == 1 else "1"
+        options.add_session_config_entry("session.intra_op.allow_spinning", spins)
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         return options
 
@@ -132,14 +155,29 @@ class OnnxRuntime(Runtime):
         self, model: ModelProto, options: onnxruntime.SessionOptions
     ) -> onnxruntime.InferenceSession:
         try:
-            return _module().InferenceSession(
+            return module().InferenceSession(
                 model.SerializeToString(), options, providers=[self.provider]
             )
         except Exception as error:  # the bindings raise a family of types without a common base
             raise DeviceError(f"ONNX Runtime refuses the model: {error}") from error
 
 
-def _module() -> Any:
+def _names(node: NodeProto) -> tuple[str, ...]:
+    """Return the names by which a node of the optimised graph is known, the best first."""
+    first = node.name
+    if node.op_type == "ReorderInput":
+        first = node.input[0]
+    elif node.op_type == "ReorderOutput":
+        first = node.output[0]
+    return (first, *node.output, *node.input)
+
+
+def module() -> Any:
+    """Return the package `onnxruntime`.
+
+    Raises:
+        DeviceError: It is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -149,8 +187,15 @@ def _module() -> Any:
     return onnxruntime
 
 
-def _random_inputs(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray[Any, Any]]:
-    generator = np.random.default_rng(0)
+def random_inputs(
+    session: onnxruntime.InferenceSession, seed: int = 0
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Return random floating-point inputs and zeros for others; unknown sizes are taken as 1.
+
+    Raises:
+        DeviceError: An input has a type that is not handled.
+    """
+    generator = np.random.default_rng(seed)
     feeds = {}
     for info in session.get_inputs():
         shape = [each if isinstance(each, int) else 1 for each in info.shape]
