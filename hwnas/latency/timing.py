@@ -2,8 +2,9 @@
 
 Wall time on a shared machine says little, and no statistic of one burst repeats. What repeats is
 thread CPU time (wall time with several threads: the time of one does not show their work), kept
-only where a small *anchor* kernel ran at its clean speed just before and just after, with bursts spread over time and the minimum taken: the noise is one-sided. The
-statistics are in C++ (`csrc/cpu/timing_stats.cpp`).
+only where a small *anchor* kernel ran at its clean speed just before and just after, with bursts
+spread over time and the minimum taken: the noise is one-sided. The statistics are in C++
+(`csrc/cpu/timing_stats.cpp`).
 """
 
 from __future__ import annotations
@@ -173,11 +174,17 @@ class Stopwatch:
         return self.measure_all({"run": lambda: run})["run"]
 
     def calmly(self, work: Callable[[], object]) -> bool:
-        """Wait for a calm moment and do something; return whether it stayed calm."""
+        """Wait for a calm moment and do something; return whether it stayed calm.
+
+        Calm is what the anchor calls so, and that nobody else had the core meanwhile.
+        """
         before = self._wait_for_calm()
+        wall, used = time.perf_counter_ns(), self._clock()
         work()
+        wall, used = time.perf_counter_ns() - wall, self._clock() - used
         self._anchor()  # brings back what the work has evicted from the caches
-        return max(before, self._time_anchor()) <= self._limit_ns
+        is_undisturbed = wall - used <= self.protocol.anchor_tolerance / 2 * wall
+        return max(before, self._time_anchor()) <= self._limit_ns and is_undisturbed
 
     @property
     def anchor_clean_ns(self) -> float:

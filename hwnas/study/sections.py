@@ -60,10 +60,10 @@ class OfRegistry:
 
     def settings_of(self, name: object) -> type[BaseModel] | None:
         """Return the settings class of the plug-in called `name`, or None if there is none."""
-        name = str(name).partition(":")[0]  # settings may follow: `split_reference`
-        if name not in self.registry.names():
+        plain = str(name).partition(":")[0]  # settings may follow: `split_reference`
+        if plain not in self.registry.names():
             return None
-        config: type[BaseModel] = self.registry.get(name).Config
+        config: type[BaseModel] = self.registry.get(plain).Config
         return config
 
     def validate(self, value: object) -> Plugin:
@@ -76,10 +76,10 @@ class OfRegistry:
             value = value.model_dump()
         if isinstance(value, str):
             try:
-                plugin, given = split_reference(value)
+                called, given = split_reference(value)
             except UserInputError as error:
                 raise _error((), f"{error.message} ({error.hint})") from error
-            value = {"name": plugin, **given}
+            value = {"name": called, **given}
         kind = self.registry.kind
         if not isinstance(value, Mapping):
             raise _error((), f"expected a {kind}'s name, or a mapping with its name and settings")

@@ -110,7 +110,7 @@ class OnnxRuntimeInt8(OnnxRuntime):
         if not found >= self.config.least_agreement:
             raise DeviceError(
                 f"the quantised model does not compute what the original does: correlation of "
-                f"outputs {found:.2f} on the calibration data",
+                f"outputs {found:.5f} on the calibration data",
                 "give real inputs as `calibration`, or lower `least_agreement`",
             )
         return quantised
