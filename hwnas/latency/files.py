@@ -173,7 +173,9 @@ def kernels_of_file(
         device.runtime.config.model_dump(mode="json"),
         sorted((name, list(shape)) for name, shape in (shapes or {}).items()),
     ]
-    key = hashlib.sha256(content + json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(content)
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    key = digest.hexdigest()
     kept = (folder or _cache_folder()) / f"{key}.json"
     try:
         value = json.loads(kept.read_bytes())

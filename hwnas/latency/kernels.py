@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -108,16 +109,16 @@ class Kernel:
             f"{self.domain}::{self.op_type}-{self.version}{attributes!r}({inputs}) -> ({outputs})"
         )
 
-    @property
+    @cached_property
     def family(self) -> str:
         """A coarse class of kernels that err alike: see `family_of`."""
         return family_of(self)
 
-    @property
+    @cached_property
     def weight_bytes(self) -> int:
         """Bytes of its weights."""
         return sum(
-            int(np.prod(each.type.shape)) * _ITEM_BYTES.get(each.type.dtype, 4)
+            math.prod(each.type.shape) * _ITEM_BYTES.get(each.type.dtype, 4)
             for each in self.inputs
             if each is not None and each.is_weight
         )
