@@ -95,7 +95,7 @@ class OnnxRuntimeInt8(OnnxRuntime):
             feeds = self._calibration(session)
             try:
                 quantisation.quantize_static(
-                    _modern(onnx.load(str(path))),
+                    _modern(onnx.load(str(path)), feeds[0]),
                     str(path.with_name("int8.onnx")),
                     _Reader(feeds),
                     quant_format=quantisation.QuantFormat.QDQ,
@@ -138,10 +138,9 @@ def agreement(session: Any, quantised: Any, feeds: Sequence[Feeds]) -> float:
     return min(found, default=1.0)
 
 
-def _modern(model: ModelProto) -> ModelProto:
+def _modern(model: ModelProto, feeds: Feeds) -> ModelProto:
     """Weights of old files are inputs too, which the tool's conversion of opsets refuses."""
-    weights = {each.name for each in model.graph.initializer}
-    inputs = [each for each in model.graph.input if each.name not in weights]
+    inputs = [each for each in model.graph.input if each.name in feeds]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     model.ir_version = max(model.ir_version, 8)
