@@ -209,8 +209,9 @@ def _candidate(context: Context, pricing: Pricing, candidate: Candidate) -> dict
     graph = context.deployed.graph(candidate.architecture)
     is_known = candidate.accuracy == candidate.accuracy
     (predicted,) = pricing.records([candidate.architecture])
+    record = results.record_of(candidate.architecture, context.deployed)
     return {
-        "architecture": results.record_of(candidate.architecture).model_dump(mode="json"),
+        "architecture": record.model_dump(mode="json"),
         "accuracy": candidate.accuracy if is_known else None,
         "reward": candidate.reward if is_known else None,
         "predicted": predicted,
@@ -225,9 +226,11 @@ def _card_facts(
     from hwnas.supernet.tasks import task_of
 
     dataset = context.dataset
+    text = context.deployed.format(architecture)
     return {
         "run": folder.name,
         "architecture": {"id": architecture.id, **architecture.to_json()},
+        **({} if text is None else {"architecture_text": text}),
         "data": context.config.data.name,
         "input": task_of(dataset).card(dataset),
         "classes": list(dataset.class_names),
