@@ -3,11 +3,14 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hwnas.errors import UserInputError
 from hwnas.graph import Architecture
 from hwnas.spaces import SPACES
 from hwnas.spaces._given import given_architecture
+from hwnas.study.catalogue import networks
 from hwnas.study.load import load_config
 
 WITH_A_FORM = ("darts", "enas_macro", "enas_micro", "enas_rnn", "nasbench201")
@@ -18,10 +21,10 @@ GENOTYPE = (
 )
 
 
-def space(name, **settings):
+def space(name, **changed):
     plugin = SPACES.get(name)
     shape = (35,) if plugin.task == "language_model" else (3, 8, 8)
-    return plugin(plugin.Config(**settings), shape, 10)
+    return plugin(plugin.Config(**changed), shape, 10)
 
 
 @pytest.mark.parametrize(("name", "network"), NETWORKS)
@@ -61,19 +64,19 @@ def test_by_channels_a_range_is_its_first_channel_and_its_number():
 
 
 def test_a_genotype_needs_the_outputs_that_it_says():
-    settings = {"nodes": 1, "ops": ["skip_connect", "sep_conv_3x3", "max_pool_3x3", "none"]}
+    base = {"nodes": 1, "ops": ["skip_connect", "sep_conv_3x3", "max_pool_3x3", "none"]}
     with pytest.raises(UserInputError, match="normal_concat") as caught:
-        space("darts", **settings).parse(GENOTYPE)
+        space("darts", **base).parse(GENOTYPE)
     assert "--set space.normal_concat=[1, 2]" in caught.value.hint
-    made = space("darts", **settings, normal_concat=[1, 2])
+    made = space("darts", **base, normal_concat=[1, 2])
     assert made.format(made.parse(GENOTYPE)) == GENOTYPE
     with pytest.raises(UserInputError, match="reduce_concat") as caught:
-        space("darts", **settings, normal_concat=[1, 2], reduce_concat=[0]).parse(GENOTYPE)
+        space("darts", **base, normal_concat=[1, 2], reduce_concat=[0]).parse(GENOTYPE)
     assert "space.reduce_concat=null" in caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "text", "message"),
+    ("name", "changed", "text", "message"),
     [
         ("darts", {}, "__import__('os').system('true')", "call of"),
         ("darts", {}, GENOTYPE, "nodes: 1, this one has 4"),
@@ -100,9 +103,9 @@ def test_a_genotype_needs_the_outputs_that_it_says():
         ("darts", {}, "my picks.json", "my picks.json cannot be read"),
     ],
 )
-def test_what_is_wrong_with_a_text_is_said(name, settings, text, message):
+def test_what_is_wrong_with_a_text_is_said(name, changed, text, message):
     with pytest.raises(UserInputError, match=message):
-        given_architecture(text, space(name, **settings))
+        given_architecture(text, space(name, **changed))
 
 
 def test_a_file_may_have_the_text_or_the_picks(tmp_path):
@@ -129,3 +132,43 @@ def test_a_text_comes_through_the_command_line(recipe, name, network):
     found = SPACES.get(name).published()[network]
     text = space(name, **found.settings).format(found.architecture)
     assert load_config(recipe, overrides=[f"architecture={text}"]).architecture == text
+
+
+def test_published_networks_are_listed_with_their_text():
+    found = {row.name: row.text for row in networks()}
+    assert found["arch_1"].startswith("|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+")
+    assert found["darts_v2"].startswith("Genotype(normal=[('sep_conv_3x3', 0)")
+    assert found["mobilenet_v2"] is None
+
+
+_SMALL = {
+    "darts": {"nodes": 1},
+    "enas_macro": {"layers": 3, "channels": 4, "whole_channels": False, "ops": ["conv_3x3"]},
+    "enas_micro": {"nodes": 1},
+    "enas_rnn": {"nodes": 2},
+    "nasbench201": {"nodes": 2},
+}
+
+
+@pytest.mark.parametrize("name", WITH_A_FORM)
+@given(text=st.text("0123456789 -٣²[],|+~none().='\n") | st.text())
+@settings(max_examples=60, deadline=None)
+def test_no_text_does_more_than_raise_an_error(name, text):
+    made = space(name, **_SMALL[name])
+    try:
+        found = made.parse(text)
+        made.graph(found)
+    except UserInputError:
+        return
+    assert made.parse(made.format(found)) == found
+
+
+_OP, _BIT = st.integers(0, 5), st.integers(0, 1)
+
+
+@given(arc=st.tuples(_OP, _OP, _BIT, _OP, _BIT, _BIT))
+@settings(max_examples=60, deadline=None)
+def test_an_arc_comes_back_number_for_number(arc):
+    made = space("enas_macro", layers=3)
+    text = " ".join(map(str, arc))
+    assert made.format(made.parse(text)) == text
