@@ -122,7 +122,7 @@ class Stopwatch:
     def __init__(self, runtime: Runtime, protocol: Protocol | None = None) -> None:
         self.runtime = runtime
         self.protocol = protocol or Protocol()
-        self._anchor = runtime.prepare(_anchor_kernel().to_model(), optimise=False)
+        self._anchor = runtime.prepare(anchor_kernel().to_model(), optimise=False)
         self._anchors: list[float] = []
         self._clean_ns, self._stale_at = math.inf, 0
         self._watch = Watch()
@@ -317,7 +317,7 @@ def _convolution(channels: int, size: int) -> Kernel:
     )  # fmt: skip
 
 
-def _anchor_kernel() -> Kernel:
+def anchor_kernel() -> Kernel:
     """Return the anchor: compute in the vector units, memory in the second-level cache."""
     return _convolution(channels=32, size=16)
 
