@@ -228,12 +228,16 @@ class LatencyPredictor:
         self._weight_mib = np.array([each.weight_bytes / 2**20 for each in kernels], np.float64)
 
     def _measure(self, signatures: Sequence[str]) -> None:
-        if self._on_miss == "error" or self.device is None:
+        is_here = self.device is not None and self.device.is_here
+        if self._on_miss == "error" or self.device is None or not is_here:
             more = f" and {len(signatures) - 3} more" if len(signatures) > 3 else ""
             raise UserInputError(
                 f"the latency table has no measurement of {len(signatures)} kernel(s): "
                 f"{'; '.join(signatures[:3])}{more}",
-                "measure them with: hwnas profile",
+                "measure them with: hwnas profile"
+                if is_here or self.device is None
+                else "its device is not this machine: send it a larger bundle, with "
+                "hwnas profile --bundle FILE --samples N",
             )
         overhead_ms = self.table.overhead_ms
         measure_kernels(signatures, self.table, Stopwatch(self.device.runtime, self._protocol))

@@ -15,7 +15,7 @@ from hwnas.latency.device import Device
 from hwnas.latency.kernels import fused_kernels
 from hwnas.latency.predictor import LatencyPredictor
 from hwnas.latency.table import LatencyTable, find_table
-from hwnas.study.tables import FILE
+from hwnas.study.tables import FILE, imported_table
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -186,7 +186,11 @@ def predict(
         TableMismatch: The table is of another device.
         DeviceError: The runtime refuses a model.
     """
-    device = Device.here(runtime or "onnxruntime")
+    imported = imported_table(table)
+    if imported is not None:
+        device = Device.elsewhere(imported.fingerprint)
+    else:
+        device = Device.here(runtime or "onnxruntime")
     return [
         predict_model(str(path), read_model(path), device, table_for(path, device, table))
         for path in models

@@ -1,8 +1,8 @@
 """Writes a bundle: all that a device without hwnas needs to measure itself.
 
-A zip file with one small ONNX model for each kernel, some whole networks, ``manifest.json``, and the
-two Python files of `hwnas/latency/remote/target`. Weights are not stored: the manifest says how the
-device draws each, so hundreds of kernels take a few hundred kilobytes.
+A zip file with one small ONNX model for each kernel, some whole networks, ``manifest.json``,
+and the two Python files of `hwnas/latency/remote/target`. Weights are not stored: the manifest says
+how the device draws each, so hundreds of kernels take a few hundred kilobytes.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _leave_out(tensor: TensorProto) -> None:
     place.key, place.value = "location", "none"
 
 
-def _kernel_recipe(value: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _kernel_recipe(_value: np.ndarray[Any, Any]) -> dict[str, Any]:
     """As `Kernel.to_model` draws them."""
     return {"positive": True, "scale": WEIGHT_SCALE, "shift": 1e-3}
 

@@ -1,4 +1,3 @@
-# ruff: noqa: B905, PTH, UP006, UP031, UP035  -- Python 3.8 has no zip(strict=), no list[int] at run time
 """What this machine is and how busy it is; as `hwnas.latency.device` says it."""
 
 from __future__ import annotations

@@ -1,5 +1,3 @@
-# ruff: noqa: B905, PTH, UP006, UP031, UP035  -- Python 3.8 has no zip(strict=), no list[int] at run time
-# mypy: disable-error-code="import-not-found"
 """Measure what lies beside this file and write results.json.
 
 Needs Python 3.8 or newer, numpy and onnxruntime; nothing else, and no network::
@@ -24,7 +22,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Tuple
 
-from machine import fingerprint, host_state, read_text
+from machine import fingerprint, host_state, read_text  # type: ignore[import-not-found]
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NS_PER_MS = 1e6
@@ -116,11 +114,11 @@ class Stopwatch:
     @property
     def disturbed_share(self) -> float:
         """Share of all anchors that were slower than clean."""
-        limit = self.clean * (1 + self.protocol["anchor_tolerance"])
+        limit: float = self.clean * (1 + self.protocol["anchor_tolerance"])
         return sum(each > limit for each in self.anchors) / len(self.anchors)
 
     def _calm(self) -> float:
-        limit = self.clean * (1 + self.protocol["anchor_tolerance"])
+        limit: float = self.clean * (1 + self.protocol["anchor_tolerance"])
         deadline = time.perf_counter() + self.protocol["patience_ms"] / 1e3
         taken = self.time_anchor()
         while taken > limit and time.perf_counter() < deadline:
@@ -226,7 +224,7 @@ class Log:
         is_ours = bool(known) and known[0] == head
         for each in known[1:] if is_ours else ():
             self._add(each)
-        self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115
+        self._file = open(path, "w", encoding="utf-8")
         for each in known if is_ours else [head]:
             self._write(each)
 
@@ -280,7 +278,7 @@ def measure(folder: str, manifest: Dict[str, Any], log: Log) -> Stopwatch:
             try:
                 run = prepare(folder, items[i], setup, items[i]["kind"] == "network")
                 visit = watch.visit(run)
-            except Exception as error:  # noqa: BLE001  what fails here is told, and the rest measured
+            except Exception as error:
                 log.add({"item": i, "error": str(error)[:500]})
             else:
                 log.add(dict(visit, item=i))
@@ -292,7 +290,8 @@ def measure(folder: str, manifest: Dict[str, Any], log: Log) -> Stopwatch:
 
 def _is_needy(samples: Samples, watch: Stopwatch) -> bool:
     found = summarise(samples, watch.protocol["anchor_tolerance"], watch.clean)
-    return found["accepted"] < watch.protocol["least_accepted"]
+    least: int = watch.protocol["least_accepted"]
+    return found["accepted"] < least
 
 
 class _Progress:
@@ -306,7 +305,11 @@ class _Progress:
         if time.time() - self.said < every and done != self.total:
             return
         self.said = time.time()
-        text = "visit %d of %d, %d s" % (min(done, self.total), self.total, self.said - self.started)
+        text = "visit %d of %d, %d s" % (
+            min(done, self.total),
+            self.total,
+            self.said - self.started,
+        )
         sys.stdout.write(("\r%s " if sys.stdout.isatty() else "%s\n") % text)
         sys.stdout.flush()
 
@@ -322,7 +325,7 @@ def main() -> int:
     parser.add_argument("--folder", default=HERE, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     folder = arguments.folder
-    lock = open(os.path.join(folder, "lock"), "w")  # noqa: SIM115
+    lock = open(os.path.join(folder, "lock"), "w")
     if not _lock(lock):
         print("another run.py is at work in this folder", file=sys.stderr)
         return BUSY
