@@ -128,13 +128,9 @@ def _finish(session: Session, found: Imported) -> None:
     session.say(found.summary)
     for note in found.notes:
         session.say(note)
+    search = command_line("hwnas", "search", "FILE", "--set", f"latency.table={found.path}")
     session.finish(
         found.to_json(),
-        made=[("Table", found.path)],
-        then=[
-            (
-                command_line("hwnas", "search", "FILE", "--set", f"latency.table={found.path}"),
-                "search for that device",
-            )
-        ],
+        made=[("Table" if found.is_table else "File", found.path)],
+        then=[(search, "search for that device")] if found.is_table else [],
     )

@@ -86,10 +86,15 @@ def profile_over_ssh(
 
 
 def import_file(path: Path, out: Path | None = None, bundle: Path | None = None) -> Imported:
-    """Import a file, told apart by its content: results of a bundle, or a table of blocks.
+    """Import or convert a file, told apart by its content.
+
+    Results of a bundle become a table. A table of blocks is written as what the suffix of `out`
+    says. Measured networks (CSV, Parquet) calibrate the table `out`; a table's own networks are
+    written where `out` is such a file.
 
     Args:
-        path: ``results.json``, or a published table of blocks in YAML or JSON.
+        path: ``results.json``; a published table of blocks in YAML or JSON; measured networks as
+            CSV or Parquet; or a latency table.
         out: The file to write. A table of blocks is written as JSON or, where the suffix is
             ``.yaml``, as its authors do.
         bundle: The bundle that the results must be of.
@@ -98,11 +103,18 @@ def import_file(path: Path, out: Path | None = None, bundle: Path | None = None)
         UserInputError: The file is missing, damaged, or nothing that can be imported.
     """
     from hwnas.latency.blocks import BlockTable, is_block_table
+    from hwnas.latency.measured import SUFFIXES, write_networks
     from hwnas.latency.remote.bundle import read_manifest
     from hwnas.latency.remote.results import is_results, read_results
 
     if not path.is_file():
         raise UserInputError(f"{path} does not exist", "give a results.json or a table of blocks")
+    if path.suffix in SUFFIXES:
+        return _calibrate_with(path, out)
+    if out is not None and out.suffix in SUFFIXES:
+        table = LatencyTable.load(path)
+        write_networks(out, table.networks)
+        return Imported(out, f"{len(table.networks)} networks of {path}", is_table=False)
     if is_results(path):
         manifest = None if bundle is None else read_manifest(bundle)
         return _save_remote(*read_results(path, manifest), out)
@@ -115,6 +127,32 @@ def import_file(path: Path, out: Path | None = None, bundle: Path | None = None)
         f"{path} is nothing that can be imported",
         "give a results.json that run.py wrote, or a table of blocks (ProxylessNAS, OFA)",
     )
+
+
+def _calibrate_with(path: Path, out: Path | None) -> Imported:
+    from hwnas.latency.device import Device
+    from hwnas.latency.measured import compare, read_networks
+
+    if out is None or not out.is_file():
+        raise UserInputError(
+            f"{path} holds networks, and there is no table to enter them in",
+            "name the table of that device with --out",
+        )
+    table = LatencyTable.load(out)
+    device = Device.elsewhere(table.fingerprint)
+    networks = read_networks(path, device)
+    before = compare(table, networks)
+    new = {(each.space, each.id) for each in networks}
+    table.networks = [each for each in table.networks if (each.space, each.id) not in new]
+    table.networks += networks
+    table.save(out)
+    note = "none of them could be predicted: the table lacks kernels of each"
+    if before is not None:
+        note = (
+            f"{before.compared} of them were predicted: {before.within_10:.0%} within 10 %, median "
+            f"measured/predicted {before.median_ratio:.2f}"
+        )
+    return Imported(out, f"{len(networks)} networks entered", (note,))
 
 
 def _save_remote(table: LatencyTable, notes: list[str], out: Path | None) -> Imported:
