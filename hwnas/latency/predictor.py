@@ -260,9 +260,8 @@ class LatencyPredictor:
         self._weight_mib = np.array([each.weight_bytes / 2**20 for each in kernels], np.float64)
 
     def _measure(self, signatures: Sequence[str], networks: Mapping[str, Network]) -> None:
-        if self._on_miss == "error" or self.device is None:
+        if self._on_miss == "error" or self.device is None or not self.device.is_here:
             self._refuse(signatures)
-        assert self.device is not None
         overhead_ms = self.table.overhead_ms
         stopwatch = Stopwatch(self.device.runtime, self._protocol)
         measure_kernels(signatures, self.table, stopwatch, networks=networks)
@@ -275,7 +274,10 @@ class LatencyPredictor:
         raise UserInputError(
             f"the latency table has no measurement of {len(signatures)} kernel(s): "
             f"{'; '.join(signatures[:3])}{more}",
-            "measure them with: hwnas profile",
+            "measure them with: hwnas profile"
+            if self.device is None or self.device.is_here
+            else "its device is not this machine: send it a larger bundle, with "
+            "hwnas profile --bundle FILE --samples N",
         )
 
 

@@ -126,7 +126,7 @@ class Stopwatch:
         self.protocol = protocol or Protocol()
         self._clock = time.thread_time_ns if runtime.config.threads == 1 else time.perf_counter_ns
         self._anchor = runtime.prepare(
-            _anchor_kernel(runtime.config.threads).to_model(), optimise=False
+            anchor_kernel(runtime.config.threads).to_model(), optimise=False
         )
         self._anchors: list[float] = []
         self._clean_ns, self._stale_at = math.inf, 0
@@ -335,7 +335,7 @@ def _convolution(channels: int, size: int) -> Kernel:
     )  # fmt: skip
 
 
-def _anchor_kernel(threads: int) -> Kernel:
+def anchor_kernel(threads: int = 1) -> Kernel:
     """Return the anchor: compute in the vector units, memory in the second-level cache.
 
     For several threads it has work for each of them.

@@ -14,7 +14,7 @@ from hwnas.latency.device import Device
 from hwnas.latency.files import Shapes, kernels_of_file, open_sizes, read_model
 from hwnas.latency.predictor import LatencyPredictor
 from hwnas.latency.table import LatencyTable, find_table
-from hwnas.study.tables import FILE
+from hwnas.study.tables import FILE, imported_table
 
 if TYPE_CHECKING:
     from hwnas.graph.architecture import Architecture
@@ -205,7 +205,11 @@ def predict(
         TableMismatch: The table is of another device.
         DeviceError: The runtime refuses a model.
     """
-    device = Device.named(runtime or "onnxruntime")
+    imported = imported_table(table)
+    if imported is not None:
+        device = Device.elsewhere(imported.fingerprint)
+    else:
+        device = Device.named(runtime or "onnxruntime")
     return [
         predict_file(path, device, predictor, shapes, is_one_of_many=len(models) > 1)
         for path, predictor in _predictors(models, device, table)
