@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from rich.text import Text
 from hwnas.supernet.tasks import TASKS
 
 if TYPE_CHECKING:
-    from hwnas.report.results import Candidate, HeadlineRow
+    from hwnas.report.results import ArchitectureRecord, Candidate, HeadlineRow
 
 _SHOWN = 8
 
@@ -64,6 +64,19 @@ def candidates_table(candidates: Sequence[Candidate], budget_ms: float | None) -
     if len(candidates) > _SHOWN:
         table.caption += f"; {len(candidates) - _SHOWN} more in results.json"
     return table
+
+
+def texts(named: Iterable[tuple[str, ArchitectureRecord]]) -> list[Text]:
+    """Return a line for each network that has a text form, such as ``Genotype(…)``.
+
+    Args:
+        named: Role and architecture; one that has several roles is written once.
+    """
+    roles: dict[str, list[str]] = {}
+    for role, each in named:
+        if each.text is not None:
+            roles.setdefault(each.text, []).append(role)
+    return [Text.assemble((f"{', '.join(who)}  ", "bold"), text) for text, who in roles.items()]
 
 
 def _quality(rows: Sequence[HeadlineRow] | Sequence[Candidate]) -> str:

@@ -20,7 +20,7 @@ from hwnas.cli._options import (
 )
 from hwnas.cli._progress import progress_for
 from hwnas.cli._session import Session, command_line
-from hwnas.cli._tables import candidates_table
+from hwnas.cli._tables import candidates_table, texts
 from hwnas.errors import UserInputError
 
 VERB = Verb(
@@ -103,6 +103,8 @@ def command(
     session.stop_progress()
     session.say()
     session.say(candidates_table(found.candidates, found.budget_ms))
+    for line in texts(("best", each.architecture) for each in found.candidates[:1]):
+        session.say(line)
     run = found.folder
     session.finish(
         found.to_json(),

@@ -10,7 +10,7 @@ from hwnas.cli._app import Verb
 from hwnas.cli._options import RunArgument
 from hwnas.cli._progress import progress_for
 from hwnas.cli._session import Session, command_line
-from hwnas.cli._tables import headline_table
+from hwnas.cli._tables import headline_table, texts
 
 VERB = Verb(
     order=70,
@@ -56,6 +56,8 @@ def command(
     session.stop_progress()
     session.say()
     session.say(headline_table(rows))
+    for line in texts((row.role, row.architecture) for row in rows):
+        session.say(line)
     session.finish(
         {"run": str(run), "rows": [row.model_dump(mode="json") for row in rows]},
         made=[("Run", run)],

@@ -102,6 +102,7 @@ class Dataset(ABC):
         self._settings = config
         self._read: dict[str, AnySplit] = {}  # shared with the view without test
         self._is_test_locked = False
+        self._has_valid_in_train = False
 
     @property
     @abstractmethod
@@ -133,7 +134,19 @@ class Dataset(ABC):
         Raises:
             UserInputError: The data is missing or unusable.
         """
-        return self._search_split("train")
+        train = self._search_split("train")
+        if not self._has_valid_in_train:
+            return train
+        valid = self._search_split("valid")
+        if not (isinstance(train, Split) and isinstance(valid, Split)):
+            raise UserInputError(
+                f"the validation text of {self.name!r} cannot be trained on",
+                "train.all_images is for images",
+            )
+        if "both" not in self._read:
+            images = np.concatenate([train.images, valid.images])
+            self._read["both"] = Split(images, np.concatenate([train.labels, valid.labels]))
+        return self._read["both"]
 
     @property
     def valid(self) -> AnySplit:
@@ -163,12 +176,12 @@ class Dataset(ABC):
 
     @property
     def normalisation(self) -> tuple[ChannelValues, ChannelValues]:
-        """Mean and standard deviation of each channel, over the training split.
+        """Mean and standard deviation of each channel, over the training split of the search.
 
         In units of the network's input: uint8 images divided by 255. A constant channel gets the
         standard deviation 1, so that it becomes zero and not NaN.
         """
-        train = self.train
+        train = self._search_split("train")
         assert isinstance(train, Split), "a text overrides this"
         images = train.images
         scale = 255.0 if images.dtype == np.uint8 else 1.0
@@ -191,6 +204,12 @@ class Dataset(ABC):
         """
         view = copy.copy(self)
         view._is_test_locked = True
+        return view
+
+    def with_valid_in_train(self) -> Dataset:
+        """Return a view whose `.train` has the images of `.valid` too: for a last training."""
+        view = copy.copy(self)
+        view._has_valid_in_train = True
         return view
 
     def __getstate__(self) -> dict[str, object]:

@@ -138,7 +138,7 @@ class SearchSpace(ABC):
         )
 
     def format(self, architecture: Architecture) -> str | None:
-        """Return the text that `parse` reads; None where the space has no such form.
+        """Return the text that `parse` reads; None where there is no such form of it.
 
         Raises:
             UserInputError: The architecture is of another space.

@@ -81,8 +81,13 @@ def cell_answers(name: str, pairs: Pairs, combine: str | None = None) -> Mapping
 
 def unread(cell: Cell) -> tuple[int, ...]:
     """Return the states that no node reads: the cell's output, in the order of the states."""
-    read = {state for node in cell for state in (node.first, node.second)}
-    return tuple(state for state in range(len(cell) + 2) if state not in read)
+    return unread_states([(op, state) for node in cell for _, op, state in node.branches])
+
+
+def unread_states(edges: Sequence[tuple[str, int]]) -> tuple[int, ...]:
+    """Return the states that none of a cell's (op, state) pairs reads, two pairs a node."""
+    read = {state for _, state in edges}
+    return tuple(state for state in range(len(edges) // 2 + 2) if state not in read)
 
 
 def sum_branches(

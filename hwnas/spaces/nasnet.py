@@ -13,10 +13,21 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from hwnas.graph import Graph, GraphBuilder, Pick, Shape, Value
+from hwnas.graph import Answer, Architecture, Graph, GraphBuilder, Pick, Shape, Value
 from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, Published, SearchSpace
-from hwnas.spaces._cells import Cell, check_output, fit, join, pick_cell, unread
+from hwnas.spaces._cells import (
+    Cell,
+    cell_answers,
+    check_output,
+    fit,
+    join,
+    pick_cell,
+    unread,
+    unread_states,
+)
+from hwnas.spaces._genotype import Genotype, to_genotype
+from hwnas.spaces._text import must_have
 
 #: In the order of the paper's list.
 OPS = (
@@ -34,6 +45,9 @@ OPS = (
     "sep_conv_5x5",
     "sep_conv_7x7",
 )
+#: What DARTS' genotypes call these ops; they have no name for the others that they do not share.
+_AS_DARTS = {"identity": "skip_connect", "conv_1x7_7x1": "conv_7x1_1x7"}
+_FROM_DARTS = {theirs: ours for ours, theirs in _AS_DARTS.items()}
 COMBINES: tuple[Literal["add", "concat"], ...] = ("add", "concat")
 
 
@@ -122,6 +136,36 @@ class NasNet(SearchSpace):
         assert isinstance(config, NasNet.Config)
         said = {"normal": config.normal_output, "reduction": config.reduction_output}
         return {name: states for name, states in said.items() if states is not None}
+
+    def parse(self, text: str) -> Architecture:
+        """Read cells as DARTS' code lists NASNet-A and AmoebaNet-A; every block adds."""
+        genotype = Genotype.parse(text)
+        must_have(self.config, nodes=len(genotype.normal) // 2)
+        cells = {
+            "normal": (genotype.normal, genotype.normal_concat),
+            "reduction": (genotype.reduce, genotype.reduce_concat),
+        }
+        answers: dict[str, Answer] = {}
+        for cell, (edges, concat) in cells.items():
+            if concat != self.cell_outputs(self.config).get(cell, unread_states(edges)):
+                must_have(self.config, **{f"{cell}_output": concat})
+            pairs = [(_FROM_DARTS.get(op, op), state) for op, state in edges]
+            rows = list(zip(pairs[::2], pairs[1::2], strict=True))
+            answers |= cell_answers(cell, rows, combine="add")
+        return Architecture(answers)
+
+    def format(self, architecture: Architecture) -> str | None:
+        """Return the cells as DARTS' code lists NASNet-A's; None where a block concatenates."""
+        picks = {name: answer for name, answer in architecture.items() if "/combine" not in name}
+        if any(architecture[name] == "concat" for name in architecture.keys() - picks.keys()):
+            return None
+        plain = Architecture({name: _AS_DARTS.get(str(x), x) for name, x in picks.items()})
+        edges, outputs = Genotype.of(plain), self.cell_outputs(self.config)
+        return to_genotype(
+            plain,
+            outputs.get("normal", unread_states(edges.normal)),
+            outputs.get("reduction", unread_states(edges.reduce)),
+        )
 
     def build(self, pick: Pick) -> Graph:
         """Stack N normal cells three times, with a reduction cell in between."""

@@ -73,6 +73,11 @@ class TrainConfig(_Section):
     )
     epochs: int = Field(60, ge=1, description="passes over the training images")
     batch_size: int = Field(64, ge=1, description="training images a step")
+    all_images: bool = Field(
+        False,
+        description="train on the validation images too, as published final trainings do; there is "
+        "no validation accuracy then",
+    )
     optimiser: OptimiserConfig = Field(
         default_factory=OptimiserConfig, description="learning rate, momentum, decay, clipping"
     )

@@ -176,11 +176,12 @@ def _ranking(search: Mapping[str, Any], journal: Journal) -> list[RankingCheck]:
     for pick in (*search.get("picks", {}).values(), *search["candidates"]):
         identity = pick["architecture"]["id"]
         trained = journal.get(f"train/{identity}")
-        if trained is not None and pick["accuracy"] is not None:
+        accuracies = (pick["accuracy"], (trained or {}).get("accuracy_valid"))
+        if None not in accuracies:
             checks[identity] = RankingCheck(
                 architecture_id=identity,
-                inherited_accuracy=pick["accuracy"],
-                retrained_accuracy=trained["accuracy_valid"],
+                inherited_accuracy=accuracies[0],
+                retrained_accuracy=accuracies[1],
             )
     return list(checks.values())
 

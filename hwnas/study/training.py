@@ -37,7 +37,7 @@ class Trained:
 
     Attributes:
         accuracy_valid: On the validation split, in [0, 1]; it chose the architecture, so it is
-            optimistic.
+            optimistic. None if it was trained on.
         accuracy_test: On the test split, in [0, 1], evaluated once after the last epoch.
         final_loss: Mean cross-entropy over the last epoch.
         train_time_s: Seconds of training, evaluation left out.
@@ -47,7 +47,7 @@ class Trained:
         weights: File of the weights, relative to the run folder.
     """
 
-    accuracy_valid: float
+    accuracy_valid: float | None
     accuracy_test: float
     final_loss: float
     train_time_s: float
@@ -112,7 +112,7 @@ class Training:
         epochs = train_child(
             graph,
             store,
-            self.dataset,
+            self.dataset.with_valid_in_train() if settings.all_images else self.dataset,
             settings.optimiser,
             epochs=settings.epochs,
             batch_size=settings.batch_size,
@@ -132,7 +132,9 @@ class Training:
             start = time.monotonic()
         weights = self._save(store, architecture)
         result = Trained(
-            accuracy_valid=self._accuracy(graph, store, self.dataset.valid),
+            accuracy_valid=None
+            if settings.all_images
+            else self._accuracy(graph, store, self.dataset.valid),
             accuracy_test=self._accuracy(graph, store, self.dataset.test),
             final_loss=loss,
             train_time_s=round(seconds, 3),

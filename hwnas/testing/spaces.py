@@ -135,14 +135,15 @@ class SpaceSuite:
     def test_the_text_of_an_architecture_says_all_of_it(self) -> None:
         """Where a space has a text form, what `format` prints `parse` reads."""
         space = self.make_exported()
-        for seed in range(50):
-            architecture = space.sample(random.Random(seed))
-            text = space.format(architecture)
-            if text is None:
-                with pytest.raises(UserInputError, match="no text form"):
-                    space.parse("0 0")
-                return
-            assert space.parse(text) == architecture
+        found = [space.sample(random.Random(seed)) for seed in range(50)]
+        texts = {each: space.format(each) for each in found}
+        if set(texts.values()) == {None}:
+            with pytest.raises(UserInputError, match="no text form"):
+                space.parse("0 0")
+            return
+        for architecture, text in texts.items():
+            if text is not None:  # nasnet writes down those whose blocks all add
+                assert space.parse(text) == architecture
         with pytest.raises(UserInputError):
             space.parse("no (architecture) | at all")
 

@@ -101,6 +101,20 @@ def test_a_data_set_sent_to_another_process_reads_the_same_images_again() -> Non
     assert np.array_equal(pickle.loads(message).train.images, train.images)
 
 
+def test_the_view_for_the_last_training_trains_on_the_validation_images_too() -> None:
+    data = make_digits()
+    view = data.with_valid_in_train()
+    assert len(view.train) == len(data.train) + len(data.valid)
+    assert np.array_equal(view.train.images[-len(data.valid) :], data.valid.images)
+    assert np.array_equal(view.train.labels[: len(data.train)], data.train.labels)
+    assert view.normalisation == data.normalisation, "weights and model card agree on it"
+    assert view.train is view.train
+    shakespeare = DATASETS.get("shakespeare")
+    text = shakespeare(shakespeare.Config()).with_valid_in_train()
+    with pytest.raises(UserInputError, match="cannot be trained on"):
+        _ = text.train
+
+
 def test_normalisation_is_that_of_the_training_split() -> None:
     data = make_digits()
     (mean,), (std,) = data.normalisation

@@ -12,8 +12,10 @@ from hwnas.export.onnx import to_onnx
 from hwnas.export.verify import parity
 from hwnas.graph import EVAL, TRAIN
 from hwnas.graph.counts import macs, params
+from hwnas.graph.ops.activation import Relu
 from hwnas.graph.ops.drop_path import DropPath
 from hwnas.graph.ops.factorized_reduction import FactorizedReduction
+from hwnas.graph.ops.norm import BatchNorm
 from hwnas.spaces._published_darts import GENOTYPES
 from hwnas.spaces.darts import (
     MORE_OPS,
@@ -329,3 +331,14 @@ def test_an_architecture_of_another_space_has_no_genotype():
 def test_settings_that_make_no_space_are_refused(mistake):
     with pytest.raises(ValidationError):
         Darts.Config(**mistake)
+
+
+@pytest.mark.parametrize(("name", "published"), [("darts_v2", 544.0), ("pc_darts", 597.06)])
+def test_the_operations_of_the_papers_are_those_of_batch_norms_and_relus_too(name, published):
+    """Two for an output of a batch norm, one for one of a ReLU: PC-DARTS' 597 M, not DARTS' 574."""
+    found = Darts.published()[f"{name}_imagenet"]
+    config = Darts.Config.model_validate(dict(found.settings))
+    graph = Darts(config, found.input_shape, found.classes).graph(found.architecture).inference()
+    each = {BatchNorm: 2, Relu: 1}
+    more = sum(each.get(type(op), 0) * math.prod(node.shape) for node, op, _ in graph.primitives())
+    assert (macs(graph) + more) / 1e6 == pytest.approx(published, abs=0.05)

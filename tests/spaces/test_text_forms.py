@@ -6,14 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hwnas.cli._tables import texts
 from hwnas.errors import UserInputError
 from hwnas.graph import Architecture
+from hwnas.report.results import ArchitectureRecord
 from hwnas.spaces import SPACES
 from hwnas.spaces._given import given_architecture
+from hwnas.spaces._published_darts import GENOTYPES
 from hwnas.study.catalogue import networks
 from hwnas.study.load import load_config
 
-WITH_A_FORM = ("darts", "enas_macro", "enas_micro", "enas_rnn", "nasbench201")
+WITH_A_FORM = ("darts", "enas_macro", "enas_micro", "enas_rnn", "nasbench201", "nasnet")
 NETWORKS = [(name, each) for name in WITH_A_FORM for each in SPACES.get(name).published()]
 GENOTYPE = (
     "Genotype(normal=[('skip_connect', 0), ('sep_conv_3x3', 1)], normal_concat=range(1, 3), "
@@ -147,6 +150,7 @@ _SMALL = {
     "enas_micro": {"nodes": 1},
     "enas_rnn": {"nodes": 2},
     "nasbench201": {"nodes": 2},
+    "nasnet": {"nodes": 1},
 }
 
 
@@ -172,3 +176,37 @@ def test_an_arc_comes_back_number_for_number(arc):
     made = space("enas_macro", layers=3)
     text = " ".join(map(str, arc))
     assert made.format(made.parse(text)) == text
+
+
+def test_the_genotype_of_nasnet_a_is_its_cell_in_the_public_code():
+    """But for the outputs, which are the unread states in the genotype, as in the paper."""
+    theirs = space("nasnet").parse(GENOTYPES["NASNet"])
+    network = SPACES.get("nasnet").published()["nasnet_a_cifar"]
+    found = network.architecture
+    for node in (f"{cell}/node{k}" for cell in ("normal", "reduction") for k in range(5)):
+        blocks = [
+            {(each[f"{node}/op{i}"], each[f"{node}/input{i}"]) for i in (1, 2)}
+            for each in (theirs, found)
+        ]
+        assert blocks[0] == blocks[1]
+    with pytest.raises(UserInputError, match="space with normal_output") as caught:
+        space("nasnet", **network.settings).parse(GENOTYPES["NASNet"])
+    assert caught.value.hint == "--set space.normal_output=[2, 3, 4, 5, 6]"
+
+
+def test_a_block_that_concatenates_has_no_genotype():
+    made = space("nasnet", nodes=1)
+    found = made.parse(
+        "Genotype(normal=[('skip_connect', 0), ('conv_1x1', 1)], normal_concat=[2], "
+        "reduce=[('max_pool_3x3', 0), ('sep_conv_3x3', 0)], reduce_concat=[1, 2])"
+    )
+    assert found["normal/node0/op1"] == "identity"
+    assert "('skip_connect', 0)" in made.format(found)
+    assert made.format(Architecture({**found, "normal/node0/combine": "concat"})) is None
+
+
+def test_a_network_is_written_once_under_all_its_roles():
+    found, other = (ArchitectureRecord(id=each, text=each) for each in ("a [0 1]", "b"))
+    none = ArchitectureRecord(id="c")
+    lines = texts([("best", found), ("knee", other), ("fastest", found), ("baseline", none)])
+    assert [str(line) for line in lines] == ["best, fastest  a [0 1]", "knee  b"]

@@ -10,9 +10,11 @@ import pytest
 
 from hwnas import Study
 from hwnas.errors import UserInputError
+from hwnas.estimators._training import train_child
 from hwnas.graph import Architecture
 from hwnas.spaces import Published, Stated
 from hwnas.spaces.conv_chain import ConvChain
+from hwnas.study import training
 
 PICKS = {"width": 4, "depth": 1, "layer0/op": "sep_conv", "layer0/kernel": 3}
 
@@ -50,6 +52,27 @@ def test_the_text_of_a_network_is_in_the_results_and_in_its_card(
     assert card["architecture_text"] == "one sep_conv"
     assert "one sep_conv" in (tmp_path / "run/best.md").read_text()
     assert "one sep_conv" in study.report().read_text()
+
+
+def test_it_may_be_trained_on_all_images(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def recorded(graph: Any, store: Any, dataset: Any, *others: Any, **named: Any) -> Any:
+        seen.append(len(dataset.train))
+        return train_child(graph, store, dataset, *others, **named)
+
+    monkeypatch.setattr(training, "train_child", recorded)
+    study = Study({**given, "train": {**given["train"], "picks": ["best"], "all_images": True}})
+    study.search(tmp_path / "run")
+    (row,) = [row for row in study.train() if row.role == "best"]
+    data = study.context.dataset
+    assert seen == [len(data.train) + len(data.valid)]
+    assert row.accuracy_valid is None, "there is nothing left to validate on"
+    assert row.accuracy_test is not None
+    assert study.export_all()["best"].max_abs_difference is not None
+    assert study.report().exists()
 
 
 def test_check_says_that_nothing_is_searched(given: dict[str, Any]) -> None:
