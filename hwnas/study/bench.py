@@ -121,7 +121,7 @@ class Bench:
 def bench(
     models: Sequence[Path],
     *,
-    runtime: str | None = None,
+    runtime: Device | str | None = None,
     rounds: int = 8,
     table: str = "auto",
     progress: Progress | None = None,
@@ -130,7 +130,7 @@ def bench(
 
     Args:
         models: ONNX files.
-        runtime: The device, as in `Device.named`; ONNX Runtime by default.
+        runtime: The device, or its name as in `Device.named`; ONNX Runtime by default.
         rounds: Visits to each model.
         table: A latency table's file; ``auto`` looks for one beside the model and for this device.
         progress: Told how far the measuring is.
@@ -143,7 +143,7 @@ def bench(
     from hwnas.latency.profiler import measure_models
     from hwnas.latency.timing import Protocol, Stopwatch
 
-    device = Device.named(runtime or "onnxruntime")
+    device = _device(runtime)
     progress = progress or Silent()
     loaded = {str(path): read_model(path) for path in models}
     optimised = {name: device.runtime.optimise(each) for name, each in loaded.items()}
@@ -172,13 +172,13 @@ def bench(
 
 
 def predict(
-    models: Sequence[Path], *, runtime: str | None = None, table: str = "auto"
+    models: Sequence[Path], *, runtime: Device | str | None = None, table: str = "auto"
 ) -> list[Predicted]:
     """Predict the latency of ONNX files from a table; nothing is run.
 
     Args:
         models: ONNX files.
-        runtime: The device, as in `Device.named`; ONNX Runtime by default.
+        runtime: The device, or its name as in `Device.named`; ONNX Runtime by default.
         table: A latency table's file; ``auto`` looks for one beside the model and for this device.
 
     Raises:
@@ -186,7 +186,7 @@ def predict(
         TableMismatch: The table is of another device.
         DeviceError: The runtime refuses a model.
     """
-    device = Device.named(runtime or "onnxruntime")
+    device = _device(runtime)
     return [
         predict_model(str(path), read_model(path), device, table_for(path, device, table))
         for path in models
@@ -237,6 +237,10 @@ def read_model(path: Path) -> ModelProto:
     if not model.graph.node:
         raise UserInputError(f"{path} is not an ONNX file: it has no node", "give an .onnx file")
     return model
+
+
+def _device(named: Device | str | None) -> Device:
+    return named if isinstance(named, Device) else Device.named(named or "onnxruntime")
 
 
 def table_for(model: Path, device: Device, named: str) -> LatencyTable:

@@ -76,10 +76,10 @@ class OfRegistry:
             value = value.model_dump()
         if isinstance(value, str):
             try:
-                plugin, given = split_reference(value)
+                called, given = split_reference(value)
             except UserInputError as error:
                 raise _error((), f"{error.message} ({error.hint})") from error
-            value = {"name": plugin, **given}
+            value = {"name": called, **given}
         kind = self.registry.kind
         if not isinstance(value, Mapping):
             raise _error((), f"expected a {kind}'s name, or a mapping with its name and settings")
