@@ -116,7 +116,12 @@ def command(
         then=[
             (
                 command_line(
-                    "hwnas", "search", file or "digits_demo", "--set", f"latency.table={made.path}"
+                    "hwnas",
+                    "search",
+                    file or "digits_demo",
+                    *(() if device is None else ("--device", device)),
+                    "--set",
+                    f"latency.table={made.path}",
                 ),
                 "search with it",
             )

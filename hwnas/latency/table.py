@@ -22,14 +22,17 @@ from typing import Any
 
 from hwnas.errors import TableMismatch, UserInputError
 from hwnas.latency.device import Device, Fingerprint
+from hwnas.latency.runtimes import RUNTIMES, Runtime
 from hwnas.latency.timing import Measurement
 
 SCHEMA_VERSION = 1
-UNITS = {"ms": "thread CPU time of one run, milliseconds", "wall_ms": "milliseconds"}
-#: … of a device with several threads: the CPU time of one of them is not the measure.
-UNITS_THREADS = {
-    "ms": "wall time of one run while all its cores were calm, milliseconds",
-    "wall_ms": "milliseconds",
+#: What `ms` is, by the runtime's clock.
+UNITS = {
+    "thread": {"ms": "thread CPU time of one run, milliseconds", "wall_ms": "milliseconds"},
+    "wall": {
+        "ms": "wall time of one run while all its cores were calm, milliseconds",
+        "wall_ms": "milliseconds",
+    },
 }
 
 
@@ -134,7 +137,7 @@ class LatencyTable:
                 {
                     "schema_version": SCHEMA_VERSION,
                     "device": self.fingerprint.to_json(),
-                    "units": UNITS if self.fingerprint.threads == 1 else UNITS_THREADS,
+                    "units": units(self.fingerprint),
                     "overhead_ms": self.overhead_ms,
                     "provenance": self.provenance,
                     "networks": [asdict(each) for each in sorted(self.networks, key=_order)],
@@ -174,6 +177,13 @@ class LatencyTable:
         if contexts.exists():
             table.contexts = _read(contexts)
         return table
+
+
+def units(fingerprint: Fingerprint) -> dict[str, str]:
+    """Return what the times of a device's table are; they depend on its runtime's clock."""
+    known = fingerprint.runtime in RUNTIMES.names()
+    plugin = RUNTIMES.get(fingerprint.runtime) if known else Runtime
+    return UNITS[plugin.clock(fingerprint.threads)]
 
 
 def _order(network: NetworkEntry) -> tuple[str, str]:

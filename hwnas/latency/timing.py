@@ -22,6 +22,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from hwnas import _core
+from hwnas.errors import DeviceError
 from hwnas.latency.contention import Contention, Watch
 from hwnas.latency.intervals import repeatable
 from hwnas.latency.kernels import Kernel, Operand
@@ -70,16 +71,17 @@ class Measurement:
     """What was measured of one run.
 
     Attributes:
-        ms: Least clean time of one run: what predictions are about. With one thread it is the
-            thread's CPU time, which is the wall time on an idle device; with several it is the
-            wall time while the anchor, which then runs on as many cores, was clean.
+        ms: Least clean time of one run, by the clock that the runtime asks for: what predictions
+            are about. With one thread it is the thread's CPU time, which is the wall time on an
+            idle device; with several it is the wall time while the anchor, which then runs on as
+            many cores, was clean.
         wall_ms: Least wall time of one run.
-        median_ms: Median of the clean CPU times.
-        spread: (80 % − 20 % quantile) / minimum of the clean CPU times.
+        median_ms: Median of the clean times, by the clock of `ms`.
+        spread: (80 % − 20 % quantile) / minimum of the clean times.
         samples: Samples taken.
         accepted: Samples during which the anchor ran clean; 0 means that no sample did and all were
             used, which is worth little.
-        visit_ms: Least CPU time of each visit, of its clean samples where it has any.
+        visit_ms: Least time of each visit, of its clean samples where it has any.
     """
 
     ms: float
@@ -117,17 +119,21 @@ class Stopwatch:
     """Times runs by the protocol, and remembers how fast the anchor runs when undisturbed.
 
     Args:
-        runtime: The runtime that runs the anchor.
+        runtime: The runtime that runs the anchor, and says which clock shows its work.
         protocol: How to time.
+
+    Raises:
+        DeviceError: The process may use fewer cores than the runtime has threads.
     """
 
     def __init__(self, runtime: Runtime, protocol: Protocol | None = None) -> None:
         self.runtime = runtime
         self.protocol = protocol or Protocol()
-        self._clock = time.thread_time_ns if runtime.config.threads == 1 else time.perf_counter_ns
-        self._anchor = runtime.prepare(
-            anchor_kernel(runtime.config.threads).to_model(), optimise=False
-        )
+        threads = runtime.config.threads
+        _require_cores(threads)
+        is_thread = runtime.clock(threads) == "thread"
+        self._clock = time.thread_time_ns if is_thread else time.perf_counter_ns
+        self._anchor = runtime.prepare(anchor_kernel(threads).to_model(), optimise=False)
         self._anchors: list[float] = []
         self._clean_ns, self._stale_at = math.inf, 0
         self._watch = Watch()
@@ -324,6 +330,16 @@ def _on_one_core(threads: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def _require_cores(threads: int) -> None:
+    """Refuse to time threads that must share a core: the result would be of no device."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads
+    if cores < threads:
+        raise DeviceError(
+            f"{threads} threads cannot be timed: this process may use {cores} core(s)",
+            "give it more cores (taskset, cgroup), or name a device with fewer threads",
+        )
 
 
 def _convolution(channels: int, size: int) -> Kernel:

@@ -127,7 +127,7 @@ class Bench:
 def bench(
     models: Sequence[Path],
     *,
-    runtime: str | None = None,
+    runtime: Device | str | None = None,
     rounds: int = 8,
     table: str = "auto",
     shapes: Shapes | None = None,
@@ -137,7 +137,7 @@ def bench(
 
     Args:
         models: ONNX files.
-        runtime: The device, as in `Device.named`; ONNX Runtime by default.
+        runtime: The device, or its name as in `Device.named`; ONNX Runtime by default.
         rounds: Visits to each model.
         table: A latency table's file; ``auto`` looks for one beside the model and for this device.
         shapes: Sizes of inputs that the files leave open; the rest of these is taken as 1.
@@ -151,7 +151,7 @@ def bench(
     from hwnas.latency.profiler import measure_models
     from hwnas.latency.timing import Protocol, Stopwatch
 
-    device = Device.named(runtime or "onnxruntime")
+    device = _device(runtime)
     progress = progress or Silent()
     loaded = {
         str(path): read_model(path, shapes, is_one_of_many=len(models) > 1) for path in models
@@ -188,7 +188,7 @@ def bench(
 def predict(
     models: Sequence[Path],
     *,
-    runtime: str | None = None,
+    runtime: Device | str | None = None,
     table: str = "auto",
     shapes: Shapes | None = None,
 ) -> list[Predicted]:
@@ -196,7 +196,7 @@ def predict(
 
     Args:
         models: ONNX files.
-        runtime: The device, as in `Device.named`; ONNX Runtime by default.
+        runtime: The device, or its name as in `Device.named`; ONNX Runtime by default.
         table: A latency table's file; ``auto`` looks for one beside the model and for this device.
         shapes: Sizes of inputs that the files leave open; the rest of these is taken as 1.
 
@@ -206,10 +206,7 @@ def predict(
         DeviceError: The runtime refuses a model.
     """
     imported = imported_table(table)
-    if imported is not None:
-        device = Device.elsewhere(imported.fingerprint)
-    else:
-        device = Device.named(runtime or "onnxruntime")
+    device = Device.elsewhere(imported.fingerprint) if imported is not None else _device(runtime)
     return [
         predict_file(path, device, predictor, shapes, is_one_of_many=len(models) > 1)
         for path, predictor in _predictors(models, device, table)
@@ -235,6 +232,10 @@ def predict_architectures(
         )
         for each, found in zip(architectures, pricing.predict(architectures), strict=True)
     ]
+
+
+def _device(named: Device | str | None) -> Device:
+    return named if isinstance(named, Device) else Device.named(named or "onnxruntime")
 
 
 def table_for(model: Path, device: Device, named: str) -> LatencyTable:

@@ -298,7 +298,7 @@ class Study(StageRunner):
         files = [Path(each) for each in (model, *against)]
         return bench(
             files,
-            runtime=section.runtime.name,
+            runtime=self.context.device,
             rounds=rounds,
             table=section.table,
             progress=self._progress,
@@ -313,7 +313,7 @@ class Study(StageRunner):
         architectures = [each for each in models if isinstance(each, Architecture)]
         found: list[Predicted] = []
         if files:
-            found += predict(files, runtime=section.runtime.name, table=section.table)
+            found += predict(files, runtime=self.context.device, table=section.table)
         if architectures:
             found += predict_architectures(self.context.space, self.pricing(), architectures)
         return found

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hwnas.study.tables import Profiled
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Python, Ran
 
@@ -191,3 +193,13 @@ def test_other_epochs_for_a_trained_network_are_not_ignored(hwnas: Hwnas, run: P
     assert ran.code == 3
     assert "was trained for 1 epochs already" in ran.err
     assert "--again" in ran.err
+
+
+def test_the_command_after_profiling_names_the_device_that_was_profiled(
+    hwnas: Hwnas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Profiled(Path("two.json"), 1, 1, 0.0, 0)
+    monkeypatch.setattr("hwnas.study.Study.profile", lambda *_, **__: made)
+    name = "onnxruntime:threads=2"
+    assert f"--device {name}" in hwnas("profile", "digits_demo", "--device", name).out
+    assert "--device" not in hwnas("profile", "digits_demo").out

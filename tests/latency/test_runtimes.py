@@ -20,6 +20,7 @@ from hwnas.latency.kernels import Kernel
 from hwnas.latency.predictor import LatencyPredictor
 from hwnas.latency.profiler import profile
 from hwnas.latency.runtimes import RUNTIMES, Inside, RuntimeConfig
+from hwnas.latency.runtimes import Runtime as AnyRuntime
 from hwnas.latency.table import LatencyTable, default_path
 from hwnas.latency.timing import Stopwatch
 from hwnas.spaces import SearchSpace
@@ -213,6 +214,7 @@ class Counters:
 
     is_timed_inside = True
     config = RuntimeConfig()
+    clock = AnyRuntime.clock
 
     def __init__(self, kernels: dict[str, list[tuple[str, float]]]) -> None:
         self.networks = kernels

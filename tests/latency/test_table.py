@@ -157,3 +157,24 @@ def test_shipped_tables_agree_with_the_networks_they_recorded(path):
     for space in table.spaces:
         residuals = LatencyPredictor(table, space=space).calibration.residuals
         assert sorted(map(abs, residuals))[len(residuals) // 2] < 0.1
+
+
+def test_the_file_says_which_clock_its_times_are_by(table, tmp_path):
+    one = json.loads(table.save(tmp_path / "t1.json").read_text())
+    table.fingerprint = replace(table.fingerprint, threads=2)
+    two = json.loads(table.save(tmp_path / "t2.json").read_text())
+    assert one["units"]["ms"].startswith("thread CPU time")
+    assert two["units"]["ms"].startswith("wall time")
+    assert LatencyTable.load(tmp_path / "t2.json").fingerprint.threads == 2
+
+
+def test_one_thread_does_not_read_a_table_of_two(table, tmp_path, device):
+    table.fingerprint = replace(table.fingerprint, threads=2)
+    path = table.save(tmp_path / "t2.json")
+    with pytest.raises(TableMismatch, match="threads is 2 in the table and 1 here"):
+        LatencyTable.load(path, device)
+
+
+def test_a_table_of_a_runtime_that_is_not_known_here_can_be_saved(table, tmp_path):
+    table.fingerprint = replace(table.fingerprint, runtime="abacus")
+    assert "CPU time" in json.loads(table.save(tmp_path / "a.json").read_text())["units"]["ms"]

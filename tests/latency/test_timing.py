@@ -6,8 +6,10 @@ import random
 
 import pytest
 
+from hwnas.errors import DeviceError
 from hwnas.latency import timing
 from hwnas.latency.profiler import profile
+from hwnas.latency.runtimes import Runtime as AnyRuntime
 from hwnas.latency.runtimes import RuntimeConfig
 from hwnas.latency.timing import Protocol, Stopwatch, relative_difference
 from tests.latency.conftest import QUICK
@@ -38,6 +40,7 @@ class Runtime:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
 
+    clock = AnyRuntime.clock
     config = RuntimeConfig()
 
     def prepare(self, model, *, optimise):
@@ -120,20 +123,6 @@ def test_a_table_is_extended_without_measuring_anything_twice(device, conv_chain
     assert len(table.provenance) == 2
 
 
-def test_several_threads_are_timed_by_the_wall_clock(monkeypatch):
-    """The calling thread only waits: its CPU time says nothing of what the others do."""
-    machine = Machine(0.0)
-    monkeypatch.setattr(timing.time, "thread_time_ns", lambda: 0)
-    monkeypatch.setattr(timing.time, "perf_counter_ns", machine.clock)
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: machine.now / 1e9)
-    runtime = Runtime(machine)
-    runtime.config = RuntimeConfig(threads=2)
-    stopwatch = Stopwatch(runtime, Protocol())
-    measured = stopwatch.measure(lambda: machine.spend(50_000))
-    assert measured.ms == pytest.approx(0.05, rel=0.05)
-    assert measured.ms == measured.wall_ms
-
-
 def test_work_during_which_others_had_the_core_is_not_calm(stopwatch_on, monkeypatch):
     stopwatch, machine = stopwatch_on(0.0)
     assert stopwatch.calmly(lambda: machine.spend(100_000))
@@ -145,3 +134,41 @@ def test_work_during_which_others_had_the_core_is_not_calm(stopwatch_on, monkeyp
         lost[0] += 50_000
 
     assert not stopwatch.calmly(interrupted)
+
+
+class TwoThreads(Runtime):
+    config = RuntimeConfig(threads=2)
+
+
+@pytest.fixture
+def half_shown(monkeypatch):
+    """A machine on which the thread that asks does half of the work, and a helper the rest."""
+    machine = Machine(busy=0.5)
+    monkeypatch.setattr(timing.time, "thread_time_ns", lambda: int(machine.now / 2))
+    monkeypatch.setattr(timing.time, "perf_counter_ns", machine.clock)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: machine.now / 1e9)
+    monkeypatch.setattr(timing, "GET_ACQUAINTED_S", 0.3)
+    monkeypatch.setattr(timing.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(timing.os, "sched_setaffinity", lambda *_: None, raising=False)
+    return machine
+
+
+def test_two_threads_are_timed_by_the_wall_clock_and_so_is_their_anchor(half_shown):
+    stopwatch = Stopwatch(TwoThreads(half_shown))
+    found = stopwatch.measure(lambda: half_shown.spend(RUN_NS))
+    assert found.ms == found.wall_ms == pytest.approx(RUN_NS / 1e6, rel=0.02)
+    assert stopwatch.anchor_clean_ns == pytest.approx(ANCHOR_NS, rel=0.02)
+    assert found.accepted < found.samples  # the wall clock shows neighbours: the anchor gates it
+
+
+def test_one_thread_is_timed_by_its_own_clock(half_shown):
+    found = Stopwatch(Runtime(half_shown)).measure(lambda: half_shown.spend(RUN_NS))
+    assert found.ms == pytest.approx(RUN_NS / 2e6, rel=0.02)
+    assert found.wall_ms == pytest.approx(RUN_NS / 1e6, rel=0.02)
+
+
+def test_threads_that_would_share_a_core_are_not_timed(half_shown, monkeypatch):
+    monkeypatch.setattr(timing.os, "sched_getaffinity", lambda _: {1}, raising=False)
+    with pytest.raises(DeviceError, match=r"2 threads cannot be timed: .* 1 core") as error:
+        Stopwatch(TwoThreads(half_shown))
+    assert "taskset" in (error.value.hint or "")

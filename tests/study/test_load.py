@@ -143,3 +143,27 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserInputError, match="not a text file"):
         load_config(file)
+
+
+@pytest.mark.parametrize("given", ["onnxruntime:threads=2", "{name: onnxruntime, threads: 2}"])
+def test_a_device_is_named_in_a_configuration_as_on_the_command_line(given: str) -> None:
+    config = load_config("digits_demo", [f"latency.runtime={given}"])
+    assert config.latency.runtime.name == "onnxruntime"
+    assert config.latency.runtime.settings.threads == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("onnxruntime:threads=0", "threads: should be greater than or equal to 1, got 0"),
+        ("onnxruntime:thraeds=2", "thraeds: unknown setting. Did you mean 'threads'"),
+        ("onnxruntime:threads", "expected settings such as key=value, got 'threads'"),
+        ("onnxrutime:threads=2", "unknown runtime 'onnxrutime'. Did you mean 'onnxruntime'"),
+    ],
+)
+def test_a_wrong_device_in_a_configuration_is_a_problem_like_others(
+    given: str, problem: str
+) -> None:
+    (found,) = problems_of("digits_demo", [f"latency.runtime={given}"])
+    assert "latency.runtime" in found
+    assert problem in found

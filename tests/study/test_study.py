@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,18 @@ def test_descending_never_ends_higher_than_it_began(py_rng: random.Random, name:
         assert cost == hash(best) % 1000
         assert cost <= hash(start) % 1000
         space.graph(best)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one hardware thread only")
+def test_bench_and_predict_use_the_configured_device_with_its_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    for name in ("bench", "predict"):
+        monkeypatch.setattr(
+            f"hwnas.study.bench.{name}", lambda files, **given: seen.append(given["runtime"]) or []
+        )
+    study = Study("digits_demo", ["latency.runtime=onnxruntime:threads=2"])
+    study.bench("x.onnx")
+    study.predict("x.onnx")
+    assert [each.fingerprint.threads for each in seen] == [2, 2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -65,6 +65,15 @@ class Runtime(ABC):
     @abstractmethod
     def provider(self) -> str:
         """Name of the back end that runs the kernels."""
+
+    @classmethod
+    def clock(cls, threads: int) -> Literal["thread", "wall"]:
+        """Return what shows the work of one inference.
+
+        ``thread`` is the CPU time of the thread that asks for it, which neighbours hardly disturb;
+        it is right only where that thread does all the work.
+        """
+        return "thread" if threads == 1 else "wall"
 
     @property
     def default_provider(self) -> str:
