@@ -29,6 +29,14 @@ DeviceOption = Annotated[
         "onnxruntime:threads=2; see: hwnas ls devices.",
     ),
 ]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape",
+        metavar="INPUT=1,3,224,224",
+        help="Sizes of an input that the file leaves open; repeatable. 1 where none is given.",
+    ),
+]
 BudgetOption = Annotated[
     float | None,
     typer.Option("--max-latency-ms", metavar="MS", help="Latency budget, batch 1."),

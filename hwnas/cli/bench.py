@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from hwnas.cli._app import Verb
-from hwnas.cli._options import DeviceOption
+from hwnas.cli._options import DeviceOption, ShapeOption
 from hwnas.cli._progress import progress_for
 from hwnas.cli._session import Session
 
@@ -32,12 +32,14 @@ def command(
         typer.Option("--against", metavar="MODEL2", help="Another one; measured in turns."),
     ] = None,
     device: DeviceOption = None,
+    shape: ShapeOption = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Rounds.")] = 8,
     table: Annotated[
         str, typer.Option("--table", metavar="TABLE", help="Latency table to predict with.")
     ] = "auto",
 ) -> None:
     """Measure ONNX files in turns, and compare with what the latency table predicts."""
+    from hwnas.latency.files import parse_shapes
     from hwnas.study.bench import bench
 
     rows = bench(
@@ -45,6 +47,7 @@ def command(
         runtime=device,
         rounds=repeats,
         table=table,
+        shapes=parse_shapes(shape or []),
         progress=progress_for(session),
     )
     session.stop_progress()

@@ -90,6 +90,7 @@ def _networks() -> list[Row]:
             "description": f"{each.space}: {each.network.source}",
             "space": {"name": each.space, **each.network.settings},
             "architecture": each.network.architecture.to_json(),
+            "text": each.text,
             "input_shape": list(each.network.input_shape),
             "classes": each.network.classes,
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import warnings
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,13 @@ class Device:
     Attributes:
         fingerprint: What the device is.
         runtime: The runtime plug-in that optimises and runs networks on it.
+        is_here: Whether it is this machine. Elsewhere the runtime says which kernels a network
+            becomes, as this machine's copy of it sees it, and nothing can be measured.
     """
 
     fingerprint: Fingerprint
     runtime: Runtime
+    is_here: bool = True
 
     @classmethod
     def here(cls, runtime: str = "onnxruntime", **settings: Any) -> Device:
@@ -148,6 +152,24 @@ class Device:
                 f"device {text!r}: {key}: {first['msg']}",
                 f"settings of {name}: {', '.join(known)}",
             ) from error
+
+    @classmethod
+    def elsewhere(cls, fingerprint: Fingerprint) -> Device:
+        """Return a device that is not this machine, from the fingerprint in its table.
+
+        Raises:
+            UserInputError: No runtime here has that name.
+            DeviceError: The runtime is not installed here.
+        """
+        plugin = RUNTIMES.get(fingerprint.runtime)
+        engine = plugin(plugin.Config(threads=fingerprint.threads))
+        if engine.version() != fingerprint.runtime_version:
+            warnings.warn(
+                f"{fingerprint.runtime} is {engine.version()} here and "
+                f"{fingerprint.runtime_version} on {fingerprint.id}: it may fuse otherwise there",
+                stacklevel=2,
+            )
+        return cls(fingerprint, engine, is_here=False)
 
     @property
     def id(self) -> str:

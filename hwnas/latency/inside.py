@@ -15,8 +15,9 @@ from hwnas.latency.timing import Measurement, Stopwatch, undisturbed
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-#: A visit runs its network for so long, so that counters in whole microseconds are fine enough.
-VISIT_MS = 10.0
+#: A visit runs its network for so long: shorter than others are usually given the core for, and so
+#: often at least that counters in whole microseconds are fine enough.
+VISIT_MS = 4.0
 LEAST_RUNS, MOST_RUNS = 4, 64
 #: Each kernel is timed in so many networks, where there are so many.
 PLACES = 3

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hwnas.errors import DeviceError, UserInputError
+from hwnas.errors import UserInputError
 from hwnas.latency.runtimes import Runtime, TensorType
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 #: Integer constants up to this many elements are part of a signature by value.
 MAX_VALUES = 64
-#: Random weights are scaled to keep products finite and away from denormals.
-WEIGHT_SCALE = 0.1
 
 _DTYPE_NAMES = {
     1: "f32", 2: "u8", 3: "i8", 5: "i16", 6: "i32", 7: "i64", 9: "bool", 10: "f16", 11: "f64",
@@ -110,16 +109,16 @@ class Kernel:
             f"{self.domain}::{self.op_type}-{self.version}{attributes!r}({inputs}) -> ({outputs})"
         )
 
-    @property
+    @cached_property
     def family(self) -> str:
         """A coarse class of kernels that err alike: see `family_of`."""
         return family_of(self)
 
-    @property
+    @cached_property
     def weight_bytes(self) -> int:
         """Bytes of its weights."""
         return sum(
-            int(np.prod(each.type.shape)) * _ITEM_BYTES.get(each.type.dtype, 4)
+            math.prod(each.type.shape) * _ITEM_BYTES.get(each.type.dtype, 4)
             for each in self.inputs
             if each is not None and each.is_weight
         )
@@ -154,48 +153,9 @@ class Kernel:
         Raises:
             DeviceError: The kernel holds a sub-graph or a tensor too large for a signature.
         """
-        from onnx import helper, numpy_helper
+        from hwnas.latency._rebuild import to_model
 
-        opaque = [name for name, value in self.attributes if isinstance(value, dict)]
-        if opaque:
-            raise DeviceError(
-                f"{self.op_type} cannot be measured on its own: its attribute {opaque[0]!r} is a "
-                "sub-graph or a large tensor"
-            )
-        generator = np.random.default_rng(0)
-        names, infos, initializers = [], [], []
-        for index, operand in enumerate(self.inputs):
-            name = "" if operand is None else f"in{index}"
-            names.append(name)
-            if operand is None:
-                continue
-            if operand.is_weight:
-                value = _weight_value(operand, generator)
-                initializers.append(numpy_helper.from_array(value, name))
-            else:
-                infos.append(
-                    helper.make_tensor_value_info(name, operand.type.dtype, operand.type.shape)
-                )
-        outputs = ["" if each is None else f"out{i}" for i, each in enumerate(self.outputs)]
-        node = helper.make_node(
-            self.op_type, names, outputs, domain=self.domain, name="kernel",
-            **{name: _attribute_value(value) for name, value in self.attributes},
-        )  # fmt: skip
-        graph = helper.make_graph(
-            [node],
-            "kernel",
-            infos,
-            [
-                helper.make_tensor_value_info(name, each.dtype, each.shape)
-                for name, each in zip(outputs, self.outputs, strict=True)
-                if each is not None
-            ],
-            initializers,
-        )
-        imports = [helper.make_opsetid(self.domain, self.version)]
-        if self.domain:
-            imports.append(helper.make_opsetid("", 20))
-        return helper.make_model(graph, opset_imports=imports, ir_version=9)
+        return to_model(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,15 +283,6 @@ def attributes_of(node: NodeProto) -> tuple[tuple[str, Any], ...]:
     return tuple(result)
 
 
-def _attribute_value(value: Any) -> Any:
-    from onnx import numpy_helper
-
-    if isinstance(value, tuple):
-        dtype, shape, items = value
-        return numpy_helper.from_array(np.array(items, dtype).reshape(shape))
-    return value
-
-
 def _operand(
     name: str,
     weights: Mapping[str, TensorProto],
@@ -382,16 +333,3 @@ def _parse_operand(text: str) -> Operand | None:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(each) for each in text.split(",")) if text else ()
-
-
-def _weight_value(operand: Operand, generator: np.random.Generator) -> np.ndarray[Any, Any]:
-    from onnx import helper
-
-    dtype = helper.tensor_dtype_to_np_dtype(operand.type.dtype)
-    shape = operand.type.shape
-    if operand.values is not None:
-        return np.array(operand.values, dtype).reshape(shape)
-    if np.issubdtype(dtype, np.floating):
-        # Positive: a weight may be a variance.
-        return (np.abs(generator.standard_normal(shape)) * WEIGHT_SCALE + 1e-3).astype(dtype)
-    return np.zeros(shape, dtype)

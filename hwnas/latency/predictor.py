@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -110,6 +110,7 @@ class LatencyPredictor:
         self._protocol = protocol
         runtime = device.runtime if device is not None else None
         self.decomposer = Decomposer(runtime, decomposer_state(table))
+        self._parsed: dict[str, Kernel] = {}
         self._effective = np.empty(0, np.float64)
         self._own = np.empty(0, np.float64)
         self._weight_mib = np.empty(0, np.float64)
@@ -152,14 +153,27 @@ class LatencyPredictor:
             UserInputError: A kernel is not in the table and may not be measured; it is named.
             DeviceError: A kernel cannot be measured on its own.
         """
-        unknown = sorted({k.signature for k in kernels if k.signature not in self.table.entries})
+        counts = Counter(each.signature for each in kernels)
+        unknown = sorted(each for each in counts if each not in self.table.entries)
         if unknown:
             networks = {} if model is None else {"model": Network(unknown, lambda: model)}
             self._measure(unknown, networks)
-        own_ms = {each.signature: self.table.ms_of(each.signature) for each in kernels}
-        counts = Counter(each.signature for each in kernels)
-        sample = _sample_of(counts, {each.signature: each for each in kernels}, own_ms)
-        return self._prediction(self.calibration.predict(sample), len(kernels))
+        return self.predict_counts(counts)
+
+    def predict_counts(self, counts: Mapping[str, int]) -> Prediction:
+        """Predict the latency of a network from how often it runs each kernel, by signature.
+
+        Raises:
+            UserInputError: A kernel is not in the table; it is named.
+        """
+        unknown = sorted(each for each in counts if each not in self.table.entries)
+        if unknown:
+            self._refuse(unknown)
+        for each in counts.keys() - self._parsed.keys():
+            self._parsed[each] = Kernel.parse(each)
+        own_ms = {each: self.table.ms_of(each) for each in counts}
+        sample = _sample_of(counts, self._parsed, own_ms)
+        return self._prediction(self.calibration.predict(sample), sum(counts.values()))
 
     def explain(self, graph: Graph) -> list[KernelShare]:
         """Return what each kernel contributes, the most expensive first.
@@ -246,19 +260,25 @@ class LatencyPredictor:
         self._weight_mib = np.array([each.weight_bytes / 2**20 for each in kernels], np.float64)
 
     def _measure(self, signatures: Sequence[str], networks: Mapping[str, Network]) -> None:
-        if self._on_miss == "error" or self.device is None:
-            more = f" and {len(signatures) - 3} more" if len(signatures) > 3 else ""
-            raise UserInputError(
-                f"the latency table has no measurement of {len(signatures)} kernel(s): "
-                f"{'; '.join(signatures[:3])}{more}",
-                "measure them with: hwnas profile",
-            )
+        if self._on_miss == "error" or self.device is None or not self.device.is_here:
+            self._refuse(signatures)
         overhead_ms = self.table.overhead_ms
         stopwatch = Stopwatch(self.device.runtime, self._protocol)
         measure_kernels(signatures, self.table, stopwatch, networks=networks)
         # The calibration was fitted with the old one; a search that is resumed must refit the same.
         self.table.overhead_ms = overhead_ms or self.table.overhead_ms
         self.save()
+
+    def _refuse(self, signatures: Sequence[str]) -> NoReturn:
+        more = f" and {len(signatures) - 3} more" if len(signatures) > 3 else ""
+        raise UserInputError(
+            f"the latency table has no measurement of {len(signatures)} kernel(s): "
+            f"{'; '.join(signatures[:3])}{more}",
+            "measure them with: hwnas profile"
+            if self.device is None or self.device.is_here
+            else "its device is not this machine: send it a larger bundle, with "
+            "hwnas profile --bundle FILE --samples N",
+        )
 
 
 def calibrate(table: LatencyTable, space: str | None = None) -> Calibration:

@@ -84,7 +84,7 @@ def profile(
     name = space_name(space)
     report = progress or _no_progress
     decomposer = Decomposer(device.runtime, decomposer_state(table))
-    sampled = _sample(space, networks, seed)
+    sampled = sample_networks(space, networks, seed)
     kernels: dict[str, Counter[str]] = {}
     for done, (identity, graph) in enumerate(sampled.items(), 1):
         numbers = decomposer.learn(graph).kernels
@@ -264,7 +264,7 @@ def _no_progress(step: str, done: int, total: int) -> None:
     """Tell nobody."""
 
 
-def _sample(space: SearchSpace, count: int, seed: int) -> dict[str, Any]:
+def sample_networks(space: SearchSpace, count: int, seed: int) -> dict[str, Any]:
     """Sample distinct architectures; fewer where the space is small."""
     # An architecture has the same id in two settings of a space, but is two networks.
     settings = [space.config.model_dump(mode="json"), space.input_shape, space.classes]

@@ -103,6 +103,11 @@ class LatencyTable:
     contexts: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether it was measured on another machine, by a bundle, and imported here."""
+        return any(each.get("source") == "bundle" for each in self.provenance)
+
     def ms_of(self, signature: str) -> float:
         """Return a kernel's own time: measured, less the overhead of the call; NaN if unknown."""
         entry = self.entries.get(signature)

@@ -133,7 +133,7 @@ class Stopwatch:
         _require_cores(threads)
         is_thread = runtime.clock(threads) == "thread"
         self._clock = time.thread_time_ns if is_thread else time.perf_counter_ns
-        self._anchor = runtime.prepare(_anchor_kernel(threads).to_model(), optimise=False)
+        self._anchor = runtime.prepare(anchor_kernel(threads).to_model(), optimise=False)
         self._anchors: list[float] = []
         self._clean_ns, self._stale_at = math.inf, 0
         self._watch = Watch()
@@ -180,11 +180,17 @@ class Stopwatch:
         return self.measure_all({"run": lambda: run})["run"]
 
     def calmly(self, work: Callable[[], object]) -> bool:
-        """Wait for a calm moment and do something; return whether it stayed calm."""
+        """Wait for a calm moment and do something; return whether it stayed calm.
+
+        Calm is what the anchor calls so, and that nobody else had the core meanwhile.
+        """
         before = self._wait_for_calm()
+        wall, used = time.perf_counter_ns(), self._clock()
         work()
+        wall, used = time.perf_counter_ns() - wall, self._clock() - used
         self._anchor()  # brings back what the work has evicted from the caches
-        return max(before, self._time_anchor()) <= self._limit_ns
+        is_undisturbed = wall - used <= self.protocol.anchor_tolerance / 2 * wall
+        return max(before, self._time_anchor()) <= self._limit_ns and is_undisturbed
 
     @property
     def anchor_clean_ns(self) -> float:
@@ -345,7 +351,7 @@ def _convolution(channels: int, size: int) -> Kernel:
     )  # fmt: skip
 
 
-def _anchor_kernel(threads: int) -> Kernel:
+def anchor_kernel(threads: int = 1) -> Kernel:
     """Return the anchor: compute in the vector units, memory in the second-level cache.
 
     For several threads it has work for each of them.

@@ -54,9 +54,10 @@ class _Model(BaseModel):
 
 
 class ArchitectureRecord(_Model):
-    """One architecture: `Architecture.id` and `Architecture.to_json()`."""
+    """One architecture: `Architecture.id`, `Architecture.to_json()` and `SearchSpace.format`."""
 
     id: str
+    text: str | None = None
     answers: dict[str, str | int | float | bool | list[int]] = Field(default_factory=dict)
 
 

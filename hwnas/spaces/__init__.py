@@ -125,6 +125,27 @@ class SearchSpace(ABC):
         del samples  # a space that stays the same
         return {}
 
+    def parse(self, text: str) -> Architecture:
+        """Read an architecture in the form that the space's own tools print; nothing is executed.
+
+        Raises:
+            UserInputError: The space has no such form, or the text is not in it, or it is of other
+                settings of the space.
+        """
+        raise UserInputError(
+            f"architecture: {text[:60]!r} is no file, and {type(self).__name__} has no text form",
+            "give the picks, a JSON file with them, or published:NAME",
+        )
+
+    def format(self, architecture: Architecture) -> str | None:
+        """Return the text that `parse` reads; None where the space has no such form.
+
+        Raises:
+            UserInputError: The architecture is of another space.
+        """
+        del architecture  # a space without a text form
+        return None
+
     @abstractmethod
     def build(self, pick: Pick) -> Graph:
         """Build the network that the picks describe."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hwnas.graph import Architecture
 from hwnas.spaces import Published, Stated
+from hwnas.spaces._enas_macro_arc import ARC_FORM, OPS, read_arc
+from hwnas.spaces._text import numbers_of
 
 _SOURCE = "https://github.com/melodyguan/enas, scripts/cifar10_macro_final.sh"
 
@@ -37,8 +38,7 @@ _ARC = """
 0 1 1 0 0 0 1 1 1 0 1 0 0 0 1 0 1 0 0 1 1 0 0 0
 """
 
-#: What the ids stand for in the search, and what `_fixed_layer` makes of them.
-_SEARCHED = ("conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3")
+#: What `_fixed_layer` makes of the ids; in the search they stand for `OPS`.
 _TRAINED = ("conv_3x3", "conv_3x3", "conv_5x5", "conv_5x5")
 
 _SETTINGS = {"form": "final", "layers": 24, "channels": 96, "dropout": 0.5}
@@ -51,30 +51,15 @@ _DIFFERENCE = (
 )
 
 
-def from_arc(arc: str, ops: tuple[str, ...] = _SEARCHED) -> Architecture:
-    """Return the picks of an arc in the authors' form, one layer a line.
-
-    Args:
-        arc: Op and skip bits of each layer.
-        ops: What the ids stand for.
-    """
-    answers: dict[str, str | tuple[int, ...]] = {}
-    lines = [[int(word) for word in line.split()] for line in arc.strip().splitlines()]
-    for layer, (op, *bits) in enumerate(lines):
-        answers[f"layer{layer}/op"] = ops[op]
-        answers[f"layer{layer}/skips"] = tuple(i for i, bit in enumerate(bits) if bit)
-    return Architecture(answers)
-
-
 def published() -> Mapping[str, Published]:
     """Return the script's network by both readings of its ids."""
     readings = {
-        "enas_macro_script": (_SEARCHED, "30.9 M", "16.8 M", "with the ops of the search"),
+        "enas_macro_script": (OPS, "30.9 M", "16.8 M", "with the ops of the search"),
         "enas_macro_script_as_trained": (_TRAINED, "42.6 M", "28.4 M", "as its code trains it"),
     }
     return {
         name: Published(
-            architecture=from_arc(_ARC, ops),
+            architecture=read_arc(numbers_of(_ARC, ARC_FORM), 24, ops=ops),
             settings=_SETTINGS,
             input_shape=(3, 32, 32),
             classes=10,

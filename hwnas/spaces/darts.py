@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from hwnas.graph import Graph, GraphBuilder, Op, Pick, Shape, Value
+from hwnas.graph import Architecture, Graph, GraphBuilder, Op, Pick, Shape, Value
 from hwnas.graph.ops.factorized_conv import FactorizedConv
 from hwnas.graph.ops.factorized_reduction import FactorizedReduction
 from hwnas.graph.ops.mixed_op import Candidate
@@ -23,6 +23,7 @@ from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, Published, SearchSpace
 from hwnas.spaces._cells import Branch, Cell, CellNode, check_output, join, pick_cell, sum_branches
 from hwnas.spaces._genotype import Genotype, from_genotype, genotype_settings, to_genotype
+from hwnas.spaces._text import must_have
 
 __all__ = ["Darts", "Genotype", "from_genotype", "genotype_settings", "to_genotype"]
 
@@ -111,6 +112,25 @@ class Darts(SearchSpace):
             "normal": config.normal_concat or nodes,
             "reduction": config.reduce_concat or nodes,
         }
+
+    def parse(self, text: str) -> Architecture:
+        """Read a genotype: ``Genotype(normal=[…], normal_concat=…, reduce=[…], …)``."""
+        genotype = Genotype.parse(text)
+        c, nodes = self.config, len(genotype.normal) // 2
+        must_have(c, nodes=nodes)
+        outputs = self.cell_outputs(c)
+        for name, states, has in (
+            ("normal_concat", genotype.normal_concat, outputs["normal"]),
+            ("reduce_concat", genotype.reduce_concat, outputs["reduction"]),
+        ):
+            if states != has:
+                is_default = states == tuple(range(2, nodes + 2))
+                must_have(c, **{name: None if is_default else states})
+        return genotype.architecture
+
+    def format(self, architecture: Architecture) -> str:
+        """Return the genotype, with the outputs that the settings say."""
+        return to_genotype(architecture, self.config.normal_concat, self.config.reduce_concat)
 
     def build(self, pick: Pick) -> Graph:
         """Stack the cells: reductions after a third and two thirds of them."""

@@ -11,15 +11,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from hwnas.graph import Graph, GraphBuilder, Pick, Shape, Value
+from hwnas.graph import Architecture, Graph, GraphBuilder, Pick, Shape, Value
 from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, Published, SearchSpace
+from hwnas.spaces._enas_macro_arc import ARC_FORM, OPS, read_arc, write_arc
 from hwnas.spaces._published_enas_macro import published
+from hwnas.spaces._text import numbers_of
 
-#: In the authors' order: their `num_branches` takes the first of these.
-OPS = (
-    "conv_3x3", "sep_conv_3x3", "conv_5x5", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3",
-)  # fmt: skip
+__all__ = ["OPS", "EnasMacro"]
 
 #: What a layer computes before its skips: an op, or by channels (first, count) of each op.
 Choice = str | Mapping[str, tuple[int, int]]
@@ -119,6 +118,22 @@ class EnasMacro(SearchSpace):
                 ]
         logits = g.classifier(outputs[-1], classes=self.classes, dropout=c.dropout, weights="head")
         return g.finish(logits)
+
+    def parse(self, text: str) -> Architecture:
+        """Read an arc of the authors' code: op and skip bits of each layer.
+
+        By channels, the first channel and the number of channels of each op stand for the op.
+        """
+        return read_arc(numbers_of(text, ARC_FORM), *self._arc_form())
+
+    def format(self, architecture: Architecture) -> str:
+        """Return the arc as the authors' scripts have it."""
+        return write_arc(architecture, *self._arc_form())
+
+    def _arc_form(self) -> tuple[int, tuple[str, ...] | None]:
+        """Return the layers, and the ops where each has a range of channels."""
+        c = self.config
+        return c.layers, None if c.whole_channels else c.ops
 
     def size(self) -> int:
         """Return choices^L · 2^(L (L - 1) / 2): 6^L of ops, or the ranges of each op."""

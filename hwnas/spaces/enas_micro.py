@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from hwnas.errors import UserInputError
 from hwnas.graph import Answer, Architecture, Graph, GraphBuilder, Op, Pick, Shape, Value
 from hwnas.graph.ops.factorized_reduction import FactorizedReduction
 from hwnas.graph.ops.mixed_op import Candidate
@@ -31,8 +32,14 @@ from hwnas.spaces._cells import (
     sum_branches,
     unread,
 )
+from hwnas.spaces._text import must_have, numbers_of
 
 OPS = ("sep_conv_3x3", "sep_conv_5x5", "avg_pool_3x3", "max_pool_3x3", "identity")
+
+_ARC_FORM = (
+    "input, op, input, op for each node, first those of the normal cell: 0 2 0 0 …; "
+    f"ops: {', '.join(f'{i} {op}' for i, op in enumerate(OPS))}"
+)
 
 #: The arc of the authors' `cifar10_micro_final.sh`: for each node input, op, input, op.
 _PUBLISHED_ARC = (
@@ -104,6 +111,31 @@ class EnasMicro(SearchSpace):
             "has the bias of the last layer, 10 more. What the paper's figure counts is not known",
         )
         return {"enas_micro_cifar10": found}
+
+    def parse(self, text: str) -> Architecture:
+        """Read an arc of the authors' code: input, op, input, op of each node of both cells."""
+        numbers = numbers_of(text, _ARC_FORM)
+        if len(numbers) % 8:
+            raise UserInputError(
+                f"architecture: two cells have eight numbers for each node, not {len(numbers)}",
+                _ARC_FORM,
+            )
+        if max(numbers[1::2]) >= len(OPS):
+            raise UserInputError(f"architecture: an arc has no op {max(numbers[1::2])}", _ARC_FORM)
+        must_have(self.config, nodes=len(numbers) // 8)
+        half = len(numbers) // 2
+        return arc_architecture(tuple(numbers[:half]), tuple(numbers[half:]))
+
+    def format(self, architecture: Architecture) -> str:
+        """Return the arc as the authors' scripts have it."""
+        pick = Pick(architecture.replay())
+        cells = [pick_cell(pick, name, self.config.nodes, OPS) for name in ("normal", "reduction")]
+        return " ".join(
+            f"{state} {OPS.index(op)}"
+            for cell in cells
+            for node in cell
+            for _, op, state in node.branches
+        )
 
     def build(self, pick: Pick) -> Graph:
         """Stack the cells: reductions after a third and two thirds of the normal cells."""

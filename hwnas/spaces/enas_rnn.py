@@ -7,18 +7,27 @@ cell are in `hwnas.kernels.rnn_cell`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
 
+from hwnas.errors import UserInputError
 from hwnas.graph import Architecture, Graph, GraphBuilder, Pick, Shape
 from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, Published, SearchSpace, Stated
 from hwnas.spaces._language import LanguageConfig, check_tied, embed, predict
+from hwnas.spaces._text import must_have, numbers_of
 
 #: In the order of the kernels' numbers.
 ACTIVATIONS = ("tanh", "ReLU", "identity", "sigmoid")
+#: In the order of enas_lm's numbers.
+_OF_ENAS_LM = ("tanh", "ReLU", "sigmoid", "identity")
+_NUMBERS = (
+    "first_node searched: the activation of node 0, then (previous, activation) of each other "
+    "node, 0 tanh, 1 ReLU, 2 identity, 3 sigmoid; tanh (enas_lm): those pairs of every node, "
+    "0 tanh, 1 ReLU, 2 sigmoid, 3 identity"
+)
 
 
 @SPACES.register("enas_rnn")
@@ -107,6 +116,30 @@ class EnasRnn(SearchSpace):
             g, c, self.classes, output, g.slice(both, axis=0, start=steps, stop=steps + 1)
         )
 
+    def parse(self, text: str) -> Architecture:
+        """Read the numbers of the authors' code, or those of enas_lm for ``first_node: tanh``."""
+        numbers = numbers_of(text, _NUMBERS)
+        is_searched = self.config.first_node == "searched"
+        if len(numbers) % 2 != int(is_searched):
+            raise UserInputError(
+                f"architecture: {len(numbers)} numbers are no cell with first_node: "
+                f"{self.config.first_node}",
+                _NUMBERS,
+            )
+        must_have(self.config, nodes=(len(numbers) + 1) // 2)
+        return _read(numbers, ACTIVATIONS if is_searched else _OF_ENAS_LM)
+
+    def format(self, architecture: Architecture) -> str:
+        """Return the numbers of the cell, as `parse` reads them."""
+        pick = Pick(architecture.replay())
+        self._pick_cell(pick)
+        is_searched = self.config.first_node == "searched"
+        functions = ACTIVATIONS if is_searched else _OF_ENAS_LM
+        return " ".join(
+            str(answer if isinstance(answer, int) else functions.index(str(answer)))
+            for answer in pick.architecture.values()
+        )
+
     def _pick_cell(self, pick: Pick) -> tuple[tuple[int, ...], tuple[int, ...]]:
         nodes = range(self.config.nodes)
         activations: list[str] = [ACTIVATIONS[0]]
@@ -157,17 +190,11 @@ _ENAS_LM = {
 
 def _of_enas_lm(text: str) -> Published:
     """Return a cell as enas_lm trains it; 0 tanh, 1 ReLU, 2 sigmoid, 3 identity."""
-    numbers = [int(each) for each in text.split()]
-    answers: dict[str, int | str] = {}
-    for node, (source, function) in enumerate(
-        zip(numbers[::2], numbers[1::2], strict=True), start=1
-    ):
-        answers[f"node{node}/previous"] = source
-        answers[f"node{node}/activation"] = ("tanh", "ReLU", "sigmoid", "identity")[function]
+    architecture = _read([int(each) for each in text.split()], _OF_ENAS_LM)
     return Published(
-        architecture=Architecture(answers),
+        architecture=architecture,
         settings={
-            "nodes": len(answers) // 2,
+            "nodes": len(architecture) // 2,
             "first_node": "tanh",
             "output": "later",
             "hidden": 800,
@@ -187,9 +214,26 @@ def from_numbers(text: str) -> Architecture:
 
     0 tanh, 1 ReLU, 2 identity, 3 sigmoid.
     """
-    first, *rest = (int(each) for each in text.split())
-    answers: dict[str, int | str] = {"node0/activation": ACTIVATIONS[first]}
-    for node, (source, function) in enumerate(zip(rest[::2], rest[1::2], strict=True), start=1):
+    return _read([int(each) for each in text.split()], ACTIVATIONS)
+
+
+def _read(numbers: Sequence[int], functions: Sequence[str]) -> Architecture:
+    """Return the picks of (previous, activation) pairs, behind node 0's activation if it has one.
+
+    Raises:
+        UserInputError: A number stands for no activation.
+    """
+    answers: dict[str, int | str] = {}
+    rest = list(numbers)
+    if len(rest) % 2:
+        answers["node0/activation"] = _function(rest.pop(0), functions)
+    for node, (source, number) in enumerate(zip(rest[::2], rest[1::2], strict=True), start=1):
         answers[f"node{node}/previous"] = source
-        answers[f"node{node}/activation"] = ACTIVATIONS[function]
+        answers[f"node{node}/activation"] = _function(number, functions)
     return Architecture(answers)
+
+
+def _function(number: int, functions: Sequence[str]) -> str:
+    if number >= len(functions):
+        raise UserInputError(f"architecture: a cell has no activation {number}", _NUMBERS)
+    return functions[number]

@@ -17,6 +17,7 @@ from hwnas.errors import UserInputError, nearest
 from hwnas.graph import Architecture, Graph, GraphBuilder, Pick, Shape, Value
 from hwnas.registry import PluginConfig
 from hwnas.spaces import SPACES, Published, SearchSpace, Stated
+from hwnas.spaces._text import must_have
 
 NONE = "none"
 SKIP = "skip_connect"
@@ -80,6 +81,16 @@ class NasBench201(SearchSpace):
 
     def __init__(self, config: Config, input_shape: Shape, classes: int) -> None:
         super().__init__(config, input_shape, classes)
+
+    def parse(self, text: str) -> Architecture:
+        """Read the benchmark's own notation: ``|op~0|+|op~0|op~1|+…``."""
+        architecture = from_arch_str(text)
+        must_have(self.config, nodes=text.count("+") + 2)
+        return architecture
+
+    def format(self, architecture: Architecture) -> str:
+        """Return the benchmark's own notation."""
+        return to_arch_str(architecture)
 
     def build(self, pick: Pick) -> Graph:
         """Stack the cell that the picks describe."""

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hwnas.engine.progress import Progress, Silent
-from hwnas.errors import HwnasError, UserInputError
+from hwnas.errors import DeviceError, HwnasError, UserInputError
 from hwnas.latency.device import Device
-from hwnas.latency.kernels import fused_kernels
+from hwnas.latency.files import Shapes, kernels_of_file, open_sizes, read_model
 from hwnas.latency.predictor import LatencyPredictor
 from hwnas.latency.table import LatencyTable, find_table
-from hwnas.study.tables import FILE
+from hwnas.study.tables import FILE, imported_table
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
     from hwnas.graph.architecture import Architecture
     from hwnas.latency.intervals import Difference
     from hwnas.latency.timing import Measurement, Stopwatch
@@ -46,6 +43,8 @@ class Predicted:
         known: How many of them the table has.
         missing: Signatures that it lacks.
         table: The table's file.
+        open_sizes: Inputs with sizes that the file leaves open; these were taken as 1.
+        refusal: Why the runtime refuses the model; empty if it does not.
     """
 
     model: str
@@ -56,17 +55,24 @@ class Predicted:
     known: int
     missing: list[str]
     table: str
+    open_sizes: list[str] = field(default_factory=list)
+    refusal: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
         return asdict(self)
+
+    @property
+    def share(self) -> float:
+        """Share of the kernels that the table has."""
+        return self.known / max(self.kernels, 1)
 
     def cells(self) -> list[str]:
         """Return the cells of a table's row."""
         interval = "–"
         if self.low_ms is not None and self.high_ms is not None:
             interval = f"{self.low_ms:.3g} to {self.high_ms:.3g} ms"
-        return [self.model, _ms(self.ms), interval, str(self.kernels), f"{self.known}"]
+        return [self.model, _ms(self.ms), interval, str(self.kernels), f"{self.share:.0%}"]
 
 
 @dataclass
@@ -124,6 +130,7 @@ def bench(
     runtime: Device | str | None = None,
     rounds: int = 8,
     table: str = "auto",
+    shapes: Shapes | None = None,
     progress: Progress | None = None,
 ) -> list[Bench]:
     """Measure models in turns.
@@ -133,6 +140,7 @@ def bench(
         runtime: The device, or its name as in `Device.named`; ONNX Runtime by default.
         rounds: Visits to each model.
         table: A latency table's file; ``auto`` looks for one beside the model and for this device.
+        shapes: Sizes of inputs that the files leave open; the rest of these is taken as 1.
         progress: Told how far the measuring is.
 
     Raises:
@@ -145,7 +153,9 @@ def bench(
 
     device = _device(runtime)
     progress = progress or Silent()
-    loaded = {str(path): read_model(path) for path in models}
+    loaded = {
+        str(path): read_model(path, shapes, is_one_of_many=len(models) > 1) for path in models
+    }
     optimised = {name: device.runtime.optimise(each) for name, each in loaded.items()}
     progress.start("bench", rounds * len(loaded))
     done = 0
@@ -158,10 +168,14 @@ def bench(
     stopwatch = Stopwatch(device.runtime, Protocol(rounds=rounds, precision=_PRECISION))
     measured = measure_models(optimised, device, stopwatch, report)
     first = next(iter(loaded))
+    taken_as_one = {name: sizes for name, each in loaded.items() if (sizes := open_sizes(each))}
     rows = [
-        _bench(name, measured[name], _try_predict(Path(name), loaded[name], device, table))
+        _bench(name, measured[name], _try_predict(Path(name), device, table, shapes))
         for name in loaded
     ]
+    for row in rows:
+        if row.model in taken_as_one:
+            row.notes.append(open_note(row.model, taken_as_one[row.model]))
     for row in rows[1:]:
         found = difference(measured[first].visit_ms, measured[row.model].visit_ms)
         row.slower = {**asdict(found), "is_told": found.is_told}
@@ -172,7 +186,11 @@ def bench(
 
 
 def predict(
-    models: Sequence[Path], *, runtime: Device | str | None = None, table: str = "auto"
+    models: Sequence[Path],
+    *,
+    runtime: Device | str | None = None,
+    table: str = "auto",
+    shapes: Shapes | None = None,
 ) -> list[Predicted]:
     """Predict the latency of ONNX files from a table; nothing is run.
 
@@ -180,16 +198,18 @@ def predict(
         models: ONNX files.
         runtime: The device, or its name as in `Device.named`; ONNX Runtime by default.
         table: A latency table's file; ``auto`` looks for one beside the model and for this device.
+        shapes: Sizes of inputs that the files leave open; the rest of these is taken as 1.
 
     Raises:
         UserInputError: A file is missing or is no ONNX model, there is no table, or it is damaged.
         TableMismatch: The table is of another device.
         DeviceError: The runtime refuses a model.
     """
-    device = _device(runtime)
+    imported = imported_table(table)
+    device = Device.elsewhere(imported.fingerprint) if imported is not None else _device(runtime)
     return [
-        predict_model(str(path), read_model(path), device, table_for(path, device, table))
-        for path in models
+        predict_file(path, device, predictor, shapes, is_one_of_many=len(models) > 1)
+        for path, predictor in _predictors(models, device, table)
     ]
 
 
@@ -212,31 +232,6 @@ def predict_architectures(
         )
         for each, found in zip(architectures, pricing.predict(architectures), strict=True)
     ]
-
-
-def read_model(path: Path) -> ModelProto:
-    """Read an ONNX file.
-
-    Raises:
-        UserInputError: It is missing or is no ONNX model.
-    """
-    import onnx
-
-    # Protobuf's types are not installed everywhere that mypy runs.
-    broken: type[Exception] = importlib.import_module("google.protobuf.message").DecodeError
-    try:
-        model = onnx.load(str(path))
-    except FileNotFoundError:
-        raise UserInputError(
-            f"{path} does not exist", "give the ONNX file that `hwnas export` printed"
-        ) from None
-    except (OSError, broken, ValueError) as error:
-        raise UserInputError(
-            f"{path} is not an ONNX file: {error}", "give an .onnx file"
-        ) from error
-    if not model.graph.node:
-        raise UserInputError(f"{path} is not an ONNX file: it has no node", "give an .onnx file")
-    return model
 
 
 def _device(named: Device | str | None) -> Device:
@@ -264,24 +259,58 @@ def table_for(model: Path, device: Device, named: str) -> LatencyTable:
     return found
 
 
-def predict_model(name: str, model: ModelProto, device: Device, table: LatencyTable) -> Predicted:
-    """Predict one model; a kernel that the table lacks is named, never counted as nothing."""
-    kernels = fused_kernels(model, device.runtime)
-    missing = sorted({k.signature for k in kernels if k.signature not in table.entries})
-    known = sum(kernel.signature in table.entries for kernel in kernels)
+def predict_file(
+    path: Path,
+    device: Device,
+    predictor: LatencyPredictor,
+    shapes: Shapes | None = None,
+    *,
+    is_one_of_many: bool = False,
+) -> Predicted:
+    """Predict one file; a kernel that the table lacks is named, never counted as nothing.
+
+    Among many files, one that the runtime refuses is a row that says so.
+    """
+    try:
+        counts, left_open = kernels_of_file(path, device, shapes, is_one_of_many=is_one_of_many)
+    except DeviceError as error:
+        if not is_one_of_many:
+            raise
+        where = str(predictor.table.path)
+        return Predicted(str(path), None, None, None, 0, 0, [], where, refusal=error.message)
+    table = predictor.table
+    missing = sorted(each for each in counts if each not in table.entries)
+    known = sum(count for each, count in counts.items() if each in table.entries)
     ms = low = high = None
     if not missing:
-        prediction = LatencyPredictor(table, device, coverage=_COVERAGE).predict_kernels(kernels)
+        prediction = predictor.predict_counts(counts)
         ms = prediction.ms
         if math.isfinite(prediction.high_ms):
             low, high = prediction.low_ms, prediction.high_ms
-    return Predicted(name, ms, low, high, len(kernels), known, missing, str(table.path))
+    total = sum(counts.values())
+    name = str(path)
+    return Predicted(name, ms, low, high, total, known, missing, str(table.path), left_open)
 
 
-def _try_predict(path: Path, model: ModelProto, device: Device, table: str) -> Predicted | str:
+def _predictors(
+    paths: Sequence[Path], device: Device, named: str
+) -> Iterator[tuple[Path, LatencyPredictor]]:
+    """Yield each file with a predictor; files with the same table share it."""
+    known: dict[Path, LatencyPredictor] = {}
+    for path in paths:
+        folder = path.parent
+        if folder not in known:
+            table = table_for(path, device, named)
+            same = (each for each in known.values() if each.table.path == table.path)
+            known[folder] = next(same, None) or LatencyPredictor(table, device, coverage=_COVERAGE)
+        yield path, known[folder]
+
+
+def _try_predict(path: Path, device: Device, table: str, shapes: Shapes | None) -> Predicted | str:
     """Return the prediction, or why there is none: measuring does not need one."""
     try:
-        return predict_model(str(path), model, device, table_for(path, device, table))
+        ((_, predictor),) = _predictors([path], device, table)
+        return predict_file(path, device, predictor, shapes, is_one_of_many=True)
     except HwnasError as error:
         if table != "auto":
             raise
@@ -293,10 +322,12 @@ def _bench(name: str, measured: Measurement, predicted: Predicted | str) -> Benc
     ms = None
     if isinstance(predicted, str):
         notes.append(f"no prediction: {predicted}")
+    elif predicted.refusal:
+        notes.append(f"no prediction: {predicted.refusal}")
     elif predicted.ms is None:
         notes.append(
-            f"no prediction: the table lacks {len(predicted.missing)} of its kernels "
-            f"({predicted.table})"
+            f"no prediction: the table has {predicted.share:.0%} of its kernels and lacks "
+            f"{len(predicted.missing)} different ones ({predicted.table})"
         )
     else:
         ms = predicted.ms
@@ -316,6 +347,11 @@ def _bench(name: str, measured: Measurement, predicted: Predicted | str) -> Benc
         predicted_ms=ms,
         notes=notes,
     )
+
+
+def open_note(model: str, found: Sequence[str]) -> str:
+    """Return one sentence: which sizes were taken as 1."""
+    return f"{model} leaves sizes open, taken as 1: {', '.join(found)}; give them with --shape"
 
 
 def _verdict(model: str, first: str, found: Difference) -> str:

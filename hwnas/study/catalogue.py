@@ -69,6 +69,13 @@ class NetworkRow:
     space: str
     network: Published
 
+    @property
+    def text(self) -> str | None:
+        """The network in the form that other tools print, if its space has one."""
+        plugin, found = SPACES.get(self.space), self.network
+        config = plugin.Config.model_validate(dict(found.settings))
+        return plugin(config, found.input_shape, found.classes).format(found.architecture)
+
 
 def networks() -> list[NetworkRow]:
     """Return the published networks of all spaces."""

@@ -127,8 +127,8 @@ class RunConfig(_Section):
     space: SpaceSection = _default("conv_chain")
     architecture: str | dict[str, Any] | None = Field(
         None,
-        description="train this one instead of searching: its picks, a JSON file with them, or "
-        "published:NAME; see: hwnas ls networks",
+        description="train this one instead of searching: its picks, a JSON file with them, "
+        "published:NAME (see: hwnas ls networks), or the text that the space's own tools print",
     )
     strategy: StrategySection = _default("enas")
     objective: ObjectiveConfig = Field(default_factory=ObjectiveConfig)

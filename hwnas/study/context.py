@@ -94,8 +94,13 @@ class Context:
 
     @cached_property
     def device(self) -> Device:
-        """This machine with the configured runtime."""
+        """This machine with the configured runtime, or the one that an imported table is of."""
         from hwnas.latency.device import Device
+        from hwnas.study.tables import imported_table
+
+        imported = imported_table(self.config.latency.table)
+        if imported is not None:
+            return Device.elsewhere(imported.fingerprint)
 
         section = self.config.latency.runtime
         return Device.here(section.name, **section.settings.model_dump())

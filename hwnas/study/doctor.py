@@ -20,6 +20,7 @@ Level = Literal["ok", "info", "missing", "bad"]
 
 _REQUIRED = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn", "pydantic", "SQLAlchemy")
 _OPTIONAL = {
+    "openvino": "--device openvino: pip install 'hwnas[openvino]'",
     "pyarrow": "CIFAR-10 in Parquet files: pip install 'hwnas[parquet]'",
     "tensorboard": "curves in TensorBoard: pip install 'hwnas[tensorboard]'",
     "triton": "GPU kernels: pip install 'hwnas[triton]'",

@@ -136,7 +136,8 @@ def _override(
         if not equals or not all(path):
             problems.append(f"--set {override}: expected KEY.KEY=VALUE, such as search.epochs=10")
             continue
-        parsed = parse(text)
+        # A bar opens a block of lines in YAML; on one line it is NAS-Bench-201's |op~0|+….
+        parsed = Parsed(value=text) if text.startswith("|") and "\n" not in text else parse(text)
         if parsed.problems:
             problems += [f"--set {override}: {problem}" for problem in parsed.problems]
             continue

@@ -76,6 +76,11 @@ class Pricing:
             for each in self.predict(architectures)
         ]
 
+    @property
+    def can_measure(self) -> bool:
+        """Whether the device is this machine: elsewhere nothing can be measured."""
+        return self.context.device.is_here
+
     def measure(self, models: Mapping[str, ModelProto]) -> dict[str, Measurement]:
         """Measure whole models on the device, in turns."""
         from hwnas.latency.profiler import measure_models

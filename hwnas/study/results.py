@@ -29,6 +29,7 @@ from hwnas.study.journal import Journal
 
 if TYPE_CHECKING:
     from hwnas.graph import Graph
+    from hwnas.spaces import SearchSpace
 
 ROLES = ("baseline", "knee", "fastest", "best")
 #: The task of runs that were made before there was another.
@@ -42,9 +43,11 @@ _NOTES = {
 }
 
 
-def record_of(architecture: Architecture) -> ArchitectureRecord:
-    """Return id and answers."""
-    return ArchitectureRecord(id=architecture.id, answers=architecture.to_json())
+def record_of(architecture: Architecture, space: SearchSpace) -> ArchitectureRecord:
+    """Return id, answers, and the text form that the space has for it."""
+    return ArchitectureRecord(
+        id=architecture.id, text=space.format(architecture), answers=architecture.to_json()
+    )
 
 
 def collect(run: RunRecord, journal: Journal, device: Mapping[str, Any]) -> RunResults:

@@ -60,10 +60,10 @@ class OfRegistry:
 
     def settings_of(self, name: object) -> type[BaseModel] | None:
         """Return the settings class of the plug-in called `name`, or None if there is none."""
-        name = str(name).partition(":")[0]  # settings may follow: `split_reference`
-        if name not in self.registry.names():
+        plain = str(name).partition(":")[0]  # settings may follow: `split_reference`
+        if plain not in self.registry.names():
             return None
-        config: type[BaseModel] = self.registry.get(name).Config
+        config: type[BaseModel] = self.registry.get(plain).Config
         return config
 
     def validate(self, value: object) -> Plugin:

@@ -58,10 +58,16 @@ class StageRunner:
         """Return what predicts the latency of the space's networks, measuring first if needed."""
         if self._pricing is None:
             from hwnas.study.pricing import Pricing, Unpriced
-            from hwnas.study.tables import obtain
+            from hwnas.study.tables import blocks_of, obtain
 
             if self.config.latency.skip:
                 self._pricing = Unpriced(self.context)
+                return self._pricing
+            blocks = blocks_of(self.config.latency.table)
+            if blocks is not None:
+                from hwnas.study.block_pricing import BlockPricing
+
+                self._pricing = BlockPricing(self.context, blocks)
                 return self._pricing
             self._pricing = Pricing(self.context, obtain(self.context, self.folder, self._progress))
         return self._pricing

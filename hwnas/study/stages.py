@@ -136,11 +136,14 @@ def export_stage(
     }
     if verify:
         difference, samples, same = check_parity(model, graph, store, context.dataset)
-        measured = pricing.measure({"model": model})["model"]
         facts |= {
             "max_abs_difference": difference,
             "parity_samples": samples,
             "same_class": same,
+        }
+    if verify and pricing.can_measure:
+        measured = pricing.measure({"model": model})["model"]
+        facts |= {
             "measured_ms": measured.ms,
             "wall_ms": measured.wall_ms,
             "spread": measured.spread,
@@ -160,7 +163,7 @@ def check_stage(context: Context, pricing: Pricing) -> list[dict[str, Any]]:
     """Measure random networks of the space that were not profiled, and predict each."""
     from hwnas.export.onnx import to_onnx
 
-    if context.config.latency.skip:
+    if context.config.latency.skip or not pricing.can_measure:
         return []
     rng = random.Random(derive_seed(context.config.seed, "check"))
     count = context.config.latency.check_samples
@@ -209,8 +212,9 @@ def _candidate(context: Context, pricing: Pricing, candidate: Candidate) -> dict
     graph = context.deployed.graph(candidate.architecture)
     is_known = candidate.accuracy == candidate.accuracy
     (predicted,) = pricing.records([candidate.architecture])
+    record = results.record_of(candidate.architecture, context.deployed)
     return {
-        "architecture": results.record_of(candidate.architecture).model_dump(mode="json"),
+        "architecture": record.model_dump(mode="json"),
         "accuracy": candidate.accuracy if is_known else None,
         "reward": candidate.reward if is_known else None,
         "predicted": predicted,
@@ -225,9 +229,11 @@ def _card_facts(
     from hwnas.supernet.tasks import task_of
 
     dataset = context.dataset
+    text = context.deployed.format(architecture)
     return {
         "run": folder.name,
         "architecture": {"id": architecture.id, **architecture.to_json()},
+        **({} if text is None else {"architecture_text": text}),
         "data": context.config.data.name,
         "input": task_of(dataset).card(dataset),
         "classes": list(dataset.class_names),

@@ -21,10 +21,12 @@ from hwnas.study.picks import chosen, filled
 from hwnas.study.stage_runner import StageRunner
 
 if TYPE_CHECKING:
+    from hwnas.latency.remote.bundle import Bundle
     from hwnas.study.bench import Bench, Predicted
     from hwnas.study.check import Check
     from hwnas.study.exporting import Exported
     from hwnas.study.pricing import Pricing
+    from hwnas.study.remote import Imported
     from hwnas.study.searching import Feasibility
     from hwnas.study.tables import Profiled
 
@@ -91,6 +93,27 @@ class Study(StageRunner):
         from hwnas.study.tables import profile_to
 
         return profile_to(self.context, out, compare, self._progress)
+
+    def bundle(self, path: Path) -> Bundle:
+        """Write what a device without hwnas needs to measure itself: `run.py` and models.
+
+        Args:
+            path: The zip file.
+        """
+        from hwnas.study.remote import bundle_to
+
+        return bundle_to(self.context, path, self._progress)
+
+    def profile_over_ssh(self, target: str, out: Path | None = None) -> Imported:
+        """Measure another machine, ``user@host:port``, over SSH; return its table.
+
+        Args:
+            target: The machine.
+            out: The table's file.
+        """
+        from hwnas.study.remote import profile_over_ssh
+
+        return profile_over_ssh(self.context, target, out, self._progress)
 
     def feasibility(self) -> Feasibility | None:
         """Find out how fast the networks of the space are, and whether any meets the budget.

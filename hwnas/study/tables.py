@@ -23,6 +23,7 @@ from hwnas.latency.table import (
 from hwnas.study.context import Context
 
 if TYPE_CHECKING:
+    from hwnas.latency.blocks import BlockTable
     from hwnas.latency.timing import Protocol
 
 FILE = "latency_table.json"
@@ -165,8 +166,37 @@ def where_from(named: str) -> str:
         UserInputError: The table that is named is missing or damaged.
     """
     if named != "auto":
+        blocks = blocks_of(named)
+        if blocks is not None:
+            return f"{named}: {len(blocks.entries)} blocks"
         return f"{named}: {describe(LatencyTable.load(named))}"
     return "this machine's table where there is one; what it lacks is measured first"
+
+
+def imported_table(named: str) -> LatencyTable | None:
+    """Return the table that a configuration names, if a bundle measured it on another machine.
+
+    Raises:
+        UserInputError: It is missing or damaged.
+    """
+    if named == "auto" or blocks_of(named) is not None:
+        return None
+    table = LatencyTable.load(named)
+    return table if table.is_imported else None
+
+
+def blocks_of(named: str) -> BlockTable | None:
+    """Return the table of blocks that a configuration names; None if it names no such table.
+
+    Raises:
+        UserInputError: It is damaged.
+    """
+    from hwnas.latency.blocks import BlockTable, is_block_table
+
+    path = Path(named)
+    if named == "auto" or not path.is_file() or not is_block_table(path):
+        return None
+    return BlockTable.load(path)
 
 
 def covers(table: LatencyTable, context: Context) -> bool:
@@ -208,7 +238,7 @@ def obtain(context: Context, folder: Path | None, progress: Progress) -> Latency
         found = find_table(device)
         table = found if found is not None else LatencyTable(device.fingerprint)
     table.path = own
-    if not covers(table, context):
+    if device.is_here and not covers(table, context):
         measure(context, table, progress)
     if own is None:
         return table
@@ -227,11 +257,16 @@ def measure(context: Context, table: LatencyTable, progress: Progress) -> None:
         context.device,
         table=table,
         networks=settings.profile_samples,
-        calibration_networks=min(settings.profile_samples, _MOST_CALIBRATION),
+        calibration_networks=most_calibration(settings.profile_samples),
         protocol=protocol_of(context),
         seed=context.config.seed,
-        progress=_as_steps(progress),
+        progress=as_steps(progress),
     )
+
+
+def most_calibration(samples: int) -> int:
+    """Return how many of some networks are measured whole."""
+    return min(samples, _MOST_CALIBRATION)
 
 
 def protocol_of(context: Context) -> Protocol:
@@ -297,7 +332,7 @@ def difference(old: LatencyTable, new: LatencyTable) -> str:
     )
 
 
-def _as_steps(progress: Progress) -> Callable[[str, int, int], None]:
+def as_steps(progress: Progress) -> Callable[[str, int, int], None]:
     """Adapt the profiler's reports: a step's name, how much is done, how much it is."""
     seen: dict[str, int] = {}
 

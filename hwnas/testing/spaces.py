@@ -132,6 +132,20 @@ class SpaceSuite:
             for each in decisions:
                 assert each.decode(each.encode(copy[each.name])) == copy[each.name]
 
+    def test_the_text_of_an_architecture_says_all_of_it(self) -> None:
+        """Where a space has a text form, what `format` prints `parse` reads."""
+        space = self.make_exported()
+        for seed in range(50):
+            architecture = space.sample(random.Random(seed))
+            text = space.format(architecture)
+            if text is None:
+                with pytest.raises(UserInputError, match="no text form"):
+                    space.parse("0 0")
+                return
+            assert space.parse(text) == architecture
+        with pytest.raises(UserInputError):
+            space.parse("no (architecture) | at all")
+
     @pytest.mark.slow
     def test_two_hundred_children_train_count_and_export(self) -> None:
         """Each runs forward and backward, counts, and ONNX Runtime agrees within 1e-4."""

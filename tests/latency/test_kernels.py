@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from hwnas.errors import DeviceError, UserInputError
+from hwnas.errors import UserInputError
 from hwnas.export.onnx import to_onnx
 from hwnas.latency.device import Device
 from hwnas.latency.kernels import Kernel, fused_kernels, kernels_of
@@ -63,8 +63,8 @@ def test_text_that_is_no_signature_is_refused(text):
         Kernel.parse(text)
 
 
-def test_a_kernel_with_a_subgraph_is_listed_and_says_why_it_cannot_be_measured(device: Device):
-    """Nothing is dropped: it is a kernel like all others, and the error names it."""
+def test_a_kernel_with_a_subgraph_is_listed_and_so_is_what_it_runs(device: Device):
+    """Nothing is dropped: it is a kernel like all others, beside those of the branch taken."""
 
     def branch(name, scale):
         value = numpy_helper.from_array(np.full((1, 2), scale, np.float32), f"{name}/c")
@@ -90,8 +90,8 @@ def test_a_kernel_with_a_subgraph_is_listed_and_says_why_it_cannot_be_measured(d
         helper.make_model(graph, opset_imports=opset, ir_version=9), device.runtime
     )
     conditional = next(each for each in kernels if each.op_type == "If")
-    with pytest.raises(DeviceError, match="If cannot be measured on its own"):
-        conditional.to_model()
+    assert sum(each.op_type == "Add" for each in kernels) == 1
+    device.runtime.prepare(conditional.to_model(), optimise=False)()
 
 
 def test_an_unknown_batch_size_is_taken_as_one(device: Device, conv_chain: SearchSpace):

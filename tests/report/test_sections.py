@@ -237,6 +237,25 @@ class TestChosenNetwork:
         assert {node.id for node in drawing.nodes} - sources == {"output"}
         assert {node.id for node in drawing.nodes} - targets == {"0", "1"}
 
+    def test_the_text_of_the_network_can_be_copied(self, make_run: Run) -> None:
+        run = make_run()
+        assert run.results is not None
+        row = run.results.chosen_row
+        assert row is not None
+        texts = [
+            each.text for each in of_kind(section("chosen_network").render(run), parts.Command)
+        ]
+        assert texts == []
+        changed = row.model_copy(
+            update={"architecture": row.architecture.model_copy(update={"text": "0 2 0 0"})}
+        )
+        rows = [changed if each is row else each for each in run.results.headline]
+        run = dataclasses.replace(run, results=run.results.model_copy(update={"headline": rows}))
+        texts = [
+            each.text for each in of_kind(section("chosen_network").render(run), parts.Command)
+        ]
+        assert texts == ["0 2 0 0"]
+
     def test_the_output_of_a_cell_is_what_the_space_says(self) -> None:
         answers = {
             f"{cell}/node{i}/{part}": value

@@ -36,6 +36,22 @@ def test_it_is_trained_and_exported_without_a_search(given: dict[str, Any], tmp_
     assert again.context.space.given == Architecture(PICKS)
 
 
+def test_the_text_of_a_network_is_in_the_results_and_in_its_card(
+    given: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ConvChain, "format", lambda self, found: f"one {found['layer0/op']}")
+    study = Study(given)
+    study.search(tmp_path / "run")
+    study.train()
+    study.export_all()
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert {row["architecture"]["text"] for row in results["headline"]} == {"one sep_conv"}
+    card = json.loads((tmp_path / "run/best.json").read_text())
+    assert card["architecture_text"] == "one sep_conv"
+    assert "one sep_conv" in (tmp_path / "run/best.md").read_text()
+    assert "one sep_conv" in study.report().read_text()
+
+
 def test_check_says_that_nothing_is_searched(given: dict[str, Any]) -> None:
     found = Study(given).check()
     assert found.size == 1

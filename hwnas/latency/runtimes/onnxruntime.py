@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     import onnxruntime
     from onnx import ModelProto, NodeProto
 
-    from hwnas.latency.kernels import Executed
+    from hwnas.latency.kernels import Executed, Kernel
 
 #: A name that the exporter gave. The runtime gives others to tensors in its own layout.
 _PLAIN_NAME = re.compile(r"^(?:n\d+(?:\.\d+)?|input|logits)$")
+#: What is not defined for negative numbers.
+_OF_POSITIVE = {"Acosh", "Log", "Pow", "Sqrt"}
 #: Scale of random input: large enough for no denormals, small enough for no infinities.
 INPUT_SCALE = 0.5
 
@@ -66,10 +68,10 @@ class OnnxRuntime(Runtime):
             return onnx.load(str(path))
 
     def kernels(self, model: ModelProto) -> list[Executed]:
-        """Return the nodes of the optimised graph, in its order."""
-        from hwnas.latency.kernels import Executed, kernels_of
+        """Return the nodes of the optimised graph, in its order, with those inside sub-graphs."""
+        from hwnas.latency._subgraphs import walk
+        from hwnas.latency.kernels import Executed
 
-        optimised = self.optimise(model)
         return [
             Executed(
                 kernel,
@@ -77,13 +79,32 @@ class OnnxRuntime(Runtime):
                 reads_plain=bool(_PLAIN_NAME.match(node.input[0])) if node.input else True,
                 writes_plain=bool(_PLAIN_NAME.match(node.output[0])),
             )
-            for node, kernel in kernels_of(optimised, self.tensor_types(optimised))
+            for node, kernel in walk(self.optimise(model), self.run_all)
         ]
 
     def tensor_types(self, model: ModelProto) -> Mapping[str, TensorType]:
-        """Run the model once with every tensor as an output.
+        """Return type and shape of every activation of an optimised model.
+
+        Raises:
+            DeviceError: The runtime refuses the model.
+        """
+        from hwnas.latency._subgraphs import type_of
+
+        return {name: type_of(value) for name, value in self.run_all(model).items()}
+
+    def run_all(
+        self, model: ModelProto, feeds: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        """Run the model once, as it is, and return every tensor.
 
         ONNX's shape inference does not know the NCHWc operators; a run always knows.
+
+        Args:
+            model: The model.
+            feeds: Its inputs; random if None.
+
+        Raises:
+            DeviceError: The runtime refuses the model.
         """
         import onnx
 
@@ -97,26 +118,43 @@ class OnnxRuntime(Runtime):
         options = self._options(optimise=False)
         options.add_session_config_entry("session.disable_prepacking", "1")
         session = self._session(exposed, options)
-        feeds = random_inputs(session)
+        if feeds is None:
+            feeds = random_inputs(session)
         fetched = [each.name for each in session.get_outputs()]
         try:
-            values = session.run(fetched, feeds)
+            values = session.run(fetched, dict(feeds))
         except Exception as error:
-            raise DeviceError(f"ONNX Runtime cannot run the optimised model: {error}") from error
-        return {
-            name: _type_of(value)
-            for name, value in [*feeds.items(), *zip(fetched, values, strict=True)]
-        }
+            raise DeviceError(
+                f"ONNX Runtime cannot run the optimised model: {error}",
+                "sizes that the file leaves open are taken as 1; give others with --shape",
+            ) from error
+        return {**feeds, **dict(zip(fetched, values, strict=True))}
+
+    def prepare_kernel(self, kernel: Kernel) -> Callable[[], object]:
+        """Run a kernel on its own; roots and logarithms of positive numbers."""
+        return self._prepare(
+            kernel.to_model(), optimise=False, positive=kernel.op_type in _OF_POSITIVE
+        )
 
     def prepare(self, model: ModelProto, *, optimise: bool) -> Callable[[], object]:
         """Create a session, bind its inputs and outputs, and check that the answer is finite."""
+        return self._prepare(model, optimise=optimise)
+
+    def _prepare(
+        self, model: ModelProto, *, optimise: bool, positive: bool = False
+    ) -> Callable[[], object]:
         runtime = module()
         session = self._session(model, self._options(optimise=optimise))
         feeds = random_inputs(session)
+        if positive:
+            feeds = {name: np.asarray(np.abs(value)) for name, value in feeds.items()}
         try:
             outputs = session.run(None, feeds)
         except Exception as error:
-            raise DeviceError(f"ONNX Runtime cannot run the model: {error}") from error
+            raise DeviceError(
+                f"ONNX Runtime cannot run the model: {error}",
+                "sizes that the file leaves open are taken as 1; give others with --shape",
+            ) from error
         _require_finite(outputs)
         binding = session.io_binding()
         for name, value in feeds.items():
@@ -203,7 +241,8 @@ def random_inputs(
         if dtype is None:
             raise DeviceError(f"input {info.name!r} has the type {info.type}, which is not handled")
         if np.issubdtype(dtype, np.floating):
-            feeds[info.name] = (generator.standard_normal(shape) * INPUT_SCALE).astype(dtype)
+            value = np.asarray(generator.standard_normal(shape) * INPUT_SCALE)
+            feeds[info.name] = value.astype(dtype)
         else:
             feeds[info.name] = np.zeros(shape, dtype)
     return feeds
@@ -219,14 +258,6 @@ _DTYPES: dict[str, type[np.generic]] = {
     "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
 }
-
-
-def _type_of(value: Any) -> TensorType:
-    from onnx import helper
-
-    if not isinstance(value, np.ndarray):
-        raise DeviceError(f"a tensor of the model is a {type(value).__name__}, not an array")
-    return TensorType(int(helper.np_dtype_to_tensor_dtype(value.dtype)), value.shape)
 
 
 def _require_finite(outputs: Iterable[Any]) -> None:

@@ -95,7 +95,7 @@ class OnnxRuntimeInt8(OnnxRuntime):
             feeds = self._calibration(session)
             try:
                 quantisation.quantize_static(
-                    onnx.load(str(path)),
+                    _modern(onnx.load(str(path)), feeds[0]),
                     str(path.with_name("int8.onnx")),
                     _Reader(feeds),
                     quant_format=quantisation.QuantFormat.QDQ,
@@ -110,7 +110,7 @@ class OnnxRuntimeInt8(OnnxRuntime):
         if not found >= self.config.least_agreement:
             raise DeviceError(
                 f"the quantised model does not compute what the original does: correlation of "
-                f"outputs {found:.2f} on the calibration data",
+                f"outputs {found:.5f} on the calibration data",
                 "give real inputs as `calibration`, or lower `least_agreement`",
             )
         return quantised
@@ -136,6 +136,15 @@ def agreement(session: Any, quantised: Any, feeds: Sequence[Feeds]) -> float:
         if old.std() > 0:
             found.append(float(np.corrcoef(old, new)[0, 1]) if new.std() > 0 else 0.0)
     return min(found, default=1.0)
+
+
+def _modern(model: ModelProto, feeds: Feeds) -> ModelProto:
+    """Weights of old files are inputs too, which the tool's conversion of opsets refuses."""
+    inputs = [each for each in model.graph.input if each.name in feeds]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 8)
+    return model
 
 
 class _Reader:

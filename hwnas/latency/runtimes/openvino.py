@@ -78,16 +78,15 @@ class OpenVino(Runtime):
     def inside(self, model: ModelProto) -> Inside:
         """Compile the model with counters.
 
-        They hold the mean since the compilation in whole microseconds, of runs that were each cut
-        to whole microseconds: half a microsecond is added for either.
+        They hold the mean since the compilation: see `mean_between`.
         """
         model = fold_batch_norms(model)
         compiled = self._compile(model, counters=True)
         executed = _executed(compiled, model)
         names = [name for name, _ in executed]
         request = _request(compiled)
-        runs, read_at = 0, 0
-        before = np.zeros(len(names))
+        runs = 0
+        before = [(0, 0.0)] * len(names)
 
         def run() -> None:
             nonlocal runs
@@ -95,16 +94,15 @@ class OpenVino(Runtime):
             request.infer()
 
         def read() -> Sequence[float]:
-            nonlocal read_at, before
+            nonlocal before
             means = {
                 each.node_name: each.real_time.total_seconds() * 1e6
                 for each in request.get_profiling_info()
             }
-            total = np.array([means.get(name, 0.0) for name in names]) * runs
-            total += np.where(total > 0, (runs - 1) / 2 + runs / 2, 0.0)
-            taken = (total - before) / max(runs - read_at, 1) / 1e3
-            before, read_at = total, runs
-            return [max(float(each), 0.0) for each in taken]
+            now = [(runs, means.get(name, 0.0)) for name in names]
+            taken = [mean_between(*each) / 1e3 for each in zip(before, now, strict=True)]
+            before = now
+            return taken
 
         return Inside([each.kernel.signature for _, each in executed], run, read)
 
@@ -134,6 +132,21 @@ class OpenVino(Runtime):
         except Exception as error:  # the bindings raise a family of types without a common base
             reason = str(error).strip().splitlines()[-1]
             raise DeviceError(f"OpenVINO refuses the model: {reason}") from error
+
+
+def mean_between(first: tuple[int, float], second: tuple[int, float]) -> float:
+    """Return the mean time of the runs between two readings of a counter, in microseconds.
+
+    A counter holds the mean of all runs so far, cut to whole microseconds, of times that were cut
+    each: half a microsecond is added for either.
+
+    Args:
+        first: Runs, and what the counter said after them.
+        second: The same later.
+    """
+    runs = second[0] - first[0]
+    totals = [n * mean + (n / 2 + (n - 1) / 2 if mean > 0 else 0.0) for n, mean in (first, second)]
+    return max((totals[1] - totals[0]) / max(runs, 1), 0.0)
 
 
 def fold_batch_norms(model: ModelProto) -> ModelProto:

@@ -10,6 +10,7 @@ from hwnas.report.cells import cell_drawings
 from hwnas.report.parts import (
     Cell,
     Column,
+    Command,
     Details,
     DrawnGraph,
     Fragment,
@@ -47,6 +48,8 @@ class ChosenNetwork(Section):
         parts: list[Part] = []
         if row is not None:
             parts.append(Text(f"Architecture {row.architecture.id}, the {row.role} pick."))
+            if row.architecture.text is not None:
+                parts.append(Details("As text", [Command(row.architecture.text, "architecture")]))
         if cells:
             parts.append(Grid([DrawnGraph(each) for each in cells], is_wide=True))
         whole: list[Part] = [Grid([DrawnGraph(each) for each in drawings], is_wide=True)]
