@@ -123,19 +123,6 @@ def test_a_table_is_extended_without_measuring_anything_twice(device, conv_chain
     assert len(table.provenance) == 2
 
 
-def test_work_during_which_others_had_the_core_is_not_calm(stopwatch_on, monkeypatch):
-    stopwatch, machine = stopwatch_on(0.0)
-    assert stopwatch.calmly(lambda: machine.spend(100_000))
-    lost = [0]
-    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: machine.clock() + lost[0])
-
-    def interrupted() -> None:
-        machine.spend(100_000)
-        lost[0] += 50_000
-
-    assert not stopwatch.calmly(interrupted)
-
-
 class TwoThreads(Runtime):
     config = RuntimeConfig(threads=2)
 
@@ -172,3 +159,31 @@ def test_threads_that_would_share_a_core_are_not_timed(half_shown, monkeypatch):
     with pytest.raises(DeviceError, match=r"2 threads cannot be timed: .* 1 core") as error:
         Stopwatch(TwoThreads(half_shown))
     assert "taskset" in (error.value.hint or "")
+
+
+def test_several_threads_are_timed_by_the_wall_clock(monkeypatch):
+    """The calling thread only waits: its CPU time says nothing of what the others do."""
+    machine = Machine(0.0)
+    monkeypatch.setattr(timing.time, "thread_time_ns", lambda: 0)
+    monkeypatch.setattr(timing.time, "perf_counter_ns", machine.clock)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: machine.now / 1e9)
+    monkeypatch.setattr(timing.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    runtime = Runtime(machine)
+    runtime.config = RuntimeConfig(threads=2)
+    stopwatch = Stopwatch(runtime, Protocol())
+    measured = stopwatch.measure(lambda: machine.spend(50_000))
+    assert measured.ms == pytest.approx(0.05, rel=0.05)
+    assert measured.ms == measured.wall_ms
+
+
+def test_work_during_which_others_had_the_core_is_not_calm(stopwatch_on, monkeypatch):
+    stopwatch, machine = stopwatch_on(0.0)
+    assert stopwatch.calmly(lambda: machine.spend(100_000))
+    lost = [0]
+    monkeypatch.setattr(timing.time, "perf_counter_ns", lambda: machine.clock() + lost[0])
+
+    def interrupted() -> None:
+        machine.spend(100_000)
+        lost[0] += 50_000
+
+    assert not stopwatch.calmly(interrupted)
