@@ -179,7 +179,7 @@ class OnnxRuntime(Runtime):
         )
         options.intra_op_num_threads = self.config.threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what it refuses is raised, and said once
         # Only the first session of a process decides about denormals: every session asks.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
         # With one thread there is nobody to wait for; with more, to be woken takes longer than most
